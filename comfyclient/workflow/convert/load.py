@@ -10,7 +10,7 @@ from comfyclient.errors import WorkflowError
 from comfyclient.workflow.catalog import Catalog
 from comfyclient.workflow.convert.groupnodes import unpack_group_nodes
 from comfyclient.workflow.convert.javascript import UNDEFINED
-from comfyclient.workflow.convert.model import Graph, Node, Promoted, Slot, Widget
+from comfyclient.workflow.convert.model import BYPASSED, MUTED, Graph, Node, Promoted, Slot, Widget
 from comfyclient.workflow.convert.nodes import NodeModel, WidgetSpec, build, compile_node, connect_existing
 from comfyclient.workflow.convert.normalise import Warn, link_key, read_graphs
 from comfyclient.workflow.convert.releases import Rules
@@ -79,6 +79,9 @@ def _classify(node: Node, loaded: Loaded) -> None:
         cleaned = _UNSAFE.sub("", node.type)
         node.type = cleaned
         node.kind = "catalog" if cleaned in loaded.catalog else "virtual" if cleaned in VIRTUAL_NODES else "unknown"
+    if node.kind == "unknown" and node.mode not in (MUTED, BYPASSED):
+        where = f" (in subgraph {_name(node.graph)})" if node.graph.id is not None else ""
+        loaded.warn("unknown_class", f"class {node.type!r}{where} is not in the {loaded.catalog.source}", node.id)
 
 
 def _leaf_first(definitions: Mapping[str, Graph]) -> list[Graph]:
@@ -191,14 +194,14 @@ def _merge_inputs(node: Node, rules: Rules, *, keep_extra: bool = True) -> None:
     saved = _saved_inputs(node)
     if not saved:
         return
-    by_name = {entry.get("name"): entry for entry in (reversed(saved) if rules.links_table else saved)}
+    by_name = {_name_of(entry): entry for entry in (reversed(saved) if rules.links_table else saved)}
     defined = {slot.name for slot in node.inputs}
     for slot in node.inputs:
         entry = by_name.get(slot.name)
         if entry is not None:
             _take_saved(slot, entry)
     if keep_extra:
-        node.inputs += [_saved_slot(entry) for entry in saved if entry.get("name") not in defined]
+        node.inputs += [_saved_slot(entry) for entry in saved if _name_of(entry) not in defined]
     _note_named(node)
 
 
@@ -219,15 +222,20 @@ def _take_saved(slot: Slot, entry: Mapping[str, Any]) -> None:
 
 
 def _saved_slot(entry: Mapping[str, Any]) -> Slot:
-    name, widget = entry.get("name"), entry.get("widget")
+    widget = entry.get("widget")
     widget_name = widget.get("name") if isinstance(widget, Mapping) else None
     slot = Slot(
-        name if isinstance(name, str) else "",
+        _name_of(entry),
         _type_of(entry),
         widget_name if isinstance(widget_name, str) else None,
     )
     _take_saved(slot, entry)
     return slot
+
+
+def _name_of(entry: Mapping[str, Any]) -> str:
+    name = entry.get("name")
+    return name if isinstance(name, str) else ""
 
 
 def _type_of(entry: Any) -> Any:

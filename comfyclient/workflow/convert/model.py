@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from comfyclient.workflow.convert.nodes import LiveNode, NodeModel, WidgetSpec
 
-__all__ = ["INPUT_NODE", "OUTPUT_NODE", "Graph", "Kind", "Link", "Node", "Path", "Slot", "Widget"]
+__all__ = ["BYPASSED", "INPUT_NODE", "MUTED", "OUTPUT_NODE", "Graph", "Kind", "Link", "Node", "Path", "Slot", "Widget"]
 
 INPUT_NODE = "-10"
 """Id of a definition's own input side: links from it carry what the host's inputs get."""
 OUTPUT_NODE = "-20"
 """Id of a definition's own output side."""
+
+MUTED = 2
+BYPASSED = 4
 
 Path = tuple[str | int, ...]
 """Where something stands in the file's JSON."""

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from comfyclient.workflow.convert.load import Loaded
-from comfyclient.workflow.convert.model import INPUT_NODE, OUTPUT_NODE, Node, Promoted, Slot
+from comfyclient.workflow.convert.model import BYPASSED, INPUT_NODE, MUTED, OUTPUT_NODE, Node, Promoted, Slot
 from comfyclient.workflow.convert.virtual import VIRTUAL_NODES, find_setter, variable_name
 
-__all__ = ["BYPASSED", "MUTED", "Resolver", "execution_id", "is_inactive"]
-
-MUTED: Final = 2
-BYPASSED: Final = 4
+__all__ = ["Resolver", "execution_id", "is_inactive"]
 
 Place = tuple[Node, ...]
 """The hosts around a node, outermost first."""
