@@ -227,6 +227,8 @@ class Catalog(Mapping[str, NodeSpec]):
     def __init__(self, definitions: Mapping[str, Any], *, version: str | None = None, source: str = "catalog") -> None:
         self._definitions = definitions
         self._specs: dict[str, NodeSpec] = {}
+        self.derived: dict[Any, Any] = {}
+        """What others worked out from these definitions, kept as long as the catalog: definitions never change."""
         self.version = version
         self.source = source
 

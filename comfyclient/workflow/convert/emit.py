@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from comfyclient import _json
 from comfyclient.errors import WorkflowError
-from comfyclient.workflow.convert.javascript import UNDEFINED, js_key_order, js_value
+from comfyclient.workflow.convert.javascript import UNDEFINED, is_index_key, js_key_order, js_value
 from comfyclient.workflow.convert.load import Loaded
 from comfyclient.workflow.convert.model import Graph, Link, Node, Path, Promoted, Widget
 from comfyclient.workflow.convert.normalise import link_key
@@ -49,7 +49,10 @@ class Emitter:
         return {key: entries[key] for key in js_key_order(entries)}
 
     def _execution_nodes(self) -> Iterator[tuple[Place, Node]]:
-        for node in _execution_order(self._loaded.root):
+        root = self._loaded.root
+        # The order shows only where keys are no numbers: an object lists those ascending anyway.
+        numbered = all(is_index_key(node.id) and node.kind != "host" for node in root.nodes)
+        for node in root.nodes if numbered else _execution_order(root):
             if node.kind == "host" and is_inactive(node) and self._rules.skip_inactive_root_host:
                 continue
             yield from self._flatten(node)
@@ -84,7 +87,8 @@ class Emitter:
             else:
                 inputs[slot.name] = list(source)
                 origins.pop(slot.name, None)
-        self.origins[identity] = origins
+        if origins:
+            self.origins[identity] = origins
         ordered = {name: js_value(inputs[name]) for name in js_key_order(inputs) if inputs[name] is not UNDEFINED}
         return {"inputs": ordered, "class_type": node.type, "_meta": self._meta(node)}
 
@@ -227,7 +231,7 @@ def _fed_nodes(node: Node, feeds: list[tuple[Link, Node]]) -> list[Node]:
     listed: dict[str, int] = {}
     outputs = node.raw.get("outputs")
     for output in outputs if isinstance(outputs, list) else ():
-        ids = output.get("links") if isinstance(output, Mapping) else None
+        ids = output.get("links") if isinstance(output, dict) else None
         for value in ids if isinstance(ids, list) else ():
             if (key := link_key(value)) is not None:
                 listed.setdefault(key, len(listed))

@@ -8,7 +8,7 @@ row.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from comfyclient.workflow.convert.model import INPUT_NODE, OUTPUT_NODE, Boundary, Graph, Link, Node
@@ -32,8 +32,8 @@ def unpack_group_nodes(
 ) -> None:
     """Turn each root group node into a host of a definition of its own."""
     extra = data.get("extra")
-    groups = extra.get("groupNodes") if isinstance(extra, Mapping) else None
-    if not isinstance(groups, Mapping):
+    groups = extra.get("groupNodes") if isinstance(extra, dict) else None
+    if not isinstance(groups, dict):
         return
     last = max(
         [
@@ -44,16 +44,17 @@ def unpack_group_nodes(
     for node in root.nodes:
         found = _TYPE.match(node.type)
         group = groups.get(found[1]) if found else None
-        if not isinstance(group, Mapping):
+        if not isinstance(group, dict):
             continue
-        inner = [entry if isinstance(entry, Mapping) else {} for entry in _list(group.get("nodes"))]
+        inner = [entry if isinstance(entry, dict) else {} for entry in _list(group.get("nodes"))]
         if rules.group_nodes == "expanded":
             ids = [str(index) for index in range(len(inner))]
         else:
             ids = [str(last + 1 + index) for index in range(len(inner))]
             last += len(inner) + 1
         identity = f"group node {node.id}"
-        definitions[identity] = _Unpacking(node, group, inner, ids, identity, model_of).definition()
+        unpacking = _Unpacking(node, group, inner, ids, identity, model_of)
+        definitions[identity] = unpacking.definition()
         node.type = identity
         if rules.group_nodes == "subgraph":
             _rename(node, str(last))
@@ -83,14 +84,14 @@ class _Unpacking:
         self,
         host: Node,
         group: Mapping[str, Any],
-        inner: list[Mapping[str, Any]],
+        inner: Sequence[Mapping[str, Any]],
         ids: list[str],
         identity: str,
         model_of: _ModelOf,
     ) -> None:
         self.host = host
         self.ids = ids
-        self.graph = Graph({"name": host.type}, (*host.path, "group"), identity)
+        self.graph = Graph({"name": host.type}, None, identity)
         self.models = [model_of(str(entry.get("type"))) for entry in inner]
         self.links = [link for link in _list(group.get("links")) if _is_inner_link(link, len(inner))]
         self.external = {
@@ -101,7 +102,7 @@ class _Unpacking:
     def definition(self) -> Graph:
         self._share_values()
         for index, raw in enumerate(self.raws):
-            node = Node(self.graph, raw, self.ids[index], (*self.host.path, "group", index))
+            node = Node(self.graph, raw, self.ids[index], index)
             node.type = str(raw.get("type"))
             self.graph.nodes.append(node)
             self.graph.by_id[node.id] = node
@@ -113,7 +114,7 @@ class _Unpacking:
 
     def _raw(self, index: int, entry: Mapping[str, Any]) -> dict[str, Any]:
         """An inner node as a node of a definition: with every socket of its class, so that links can name them."""
-        saved = [dict(slot) for slot in _list(entry.get("inputs")) if isinstance(slot, Mapping)]
+        saved = [dict(slot) for slot in _list(entry.get("inputs")) if isinstance(slot, dict)]
         model = self.models[index]
         names = {slot.get("name") for slot in saved}
         if model is not None:
@@ -132,7 +133,7 @@ class _Unpacking:
             if model is None:
                 continue
             own = _list(raw.get("widgets_values"))
-            converted = {slot.get("name") for slot in raw["inputs"] if isinstance(slot.get("widget"), Mapping)}
+            converted = {slot.get("name") for slot in raw["inputs"] if isinstance(slot.get("widget"), dict)}
             shared: list[Any] = []
             for index, spec in enumerate(spec for spec in model.widgets if spec.stored):
                 mine = own[index] if index < len(own) else spec.default
@@ -164,7 +165,7 @@ class _Unpacking:
         for index, raw in enumerate(self.raws):
             for number, slot in enumerate(raw["inputs"]):
                 if slot["link"] is None:
-                    (converted if isinstance(slot.get("widget"), Mapping) else sockets).append((index, number, slot))
+                    (converted if isinstance(slot.get("widget"), dict) else sockets).append((index, number, slot))
         seen: dict[str, int] = {}
         for index, number, slot in (*sockets, *converted):
             raw = self.raws[index]
@@ -184,7 +185,7 @@ class _Unpacking:
         taken = {(link[0], link[1]) for link in self.links}
         for index, raw in enumerate(self.raws):
             model = self.models[index]
-            saved = [slot.get("type") for slot in _list(raw.get("outputs")) if isinstance(slot, Mapping)]
+            saved = [slot.get("type") for slot in _list(raw.get("outputs")) if isinstance(slot, dict)]
             kinds = list(model.outputs) if model is not None else saved
             for number, kind in enumerate(kinds):
                 if (index, number) in taken and (index, number) not in self.external:

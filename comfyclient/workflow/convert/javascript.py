@@ -137,7 +137,10 @@ def number_text(value: float) -> str:
 
 def node_key(value: Any) -> str:
     """An id as an object key: ``1``, ``1.0`` and ``"1"`` are one node."""
-    return value if type(value) is str else js_string(value)
+    kind = type(value)
+    if kind is str:
+        return str(value)
+    return str(value) if kind is int and -_SAFE <= value <= _SAFE else js_string(value)
 
 
 def js_round(value: float) -> float:

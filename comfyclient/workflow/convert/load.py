@@ -26,7 +26,7 @@ _UNSAFE: Final = re.compile("[&<>\"'`=]")
 class Loaded:
     """The loaded workflow: its root graph and its definitions by id, in file order."""
 
-    __slots__ = ("catalog", "definitions", "models", "root", "rules", "warn")
+    __slots__ = ("catalog", "definitions", "root", "rules", "warn")
 
     def __init__(self, root: Graph, definitions: dict[str, Graph], catalog: Catalog, rules: Rules, warn: Warn) -> None:
         self.root = root
@@ -34,7 +34,6 @@ class Loaded:
         self.catalog = catalog
         self.rules = rules
         self.warn = warn
-        self.models: dict[str, NodeModel] = {}
 
     def graphs(self) -> Iterator[Graph]:
         """All graphs, the root first."""
@@ -71,6 +70,7 @@ def _classify(node: Node, loaded: Loaded) -> None:
     if node.type in loaded.definitions:
         node.kind = "host"
         node.definition = loaded.definitions[node.type]
+        node.promoted = {}
     elif node.type in loaded.catalog:
         node.kind = "catalog"
     elif node.type in VIRTUAL_NODES:
@@ -141,10 +141,12 @@ def _configure_graph(graph: Graph, loaded: Loaded) -> None:
 
 
 def model_of(class_type: str, loaded: Loaded) -> NodeModel:
-    """The compiled class, made once a conversion."""
-    model = loaded.models.get(class_type)
+    """The compiled class, made once for a catalog and release."""
+    key = ("node model", loaded.rules.release, class_type)
+    model: NodeModel | None = loaded.catalog.derived.get(key)
     if model is None:
-        model = loaded.models[class_type] = compile_node(class_type, loaded.catalog[class_type].raw, loaded.rules)
+        model = compile_node(class_type, loaded.catalog[class_type].raw, loaded.rules)
+        loaded.catalog.derived[key] = model
     return model
 
 
@@ -186,7 +188,7 @@ def _rename_duplicates(node: Node) -> None:
 
 def _saved_inputs(node: Node) -> list[Mapping[str, Any]]:
     saved = node.raw.get("inputs")
-    return [entry for entry in saved if isinstance(entry, Mapping)] if isinstance(saved, list) else []
+    return [entry for entry in saved if isinstance(entry, dict)] if isinstance(saved, list) else []
 
 
 def _merge_inputs(node: Node, rules: Rules, *, keep_extra: bool = True) -> None:
@@ -223,7 +225,7 @@ def _take_saved(slot: Slot, entry: Mapping[str, Any]) -> None:
 
 def _saved_slot(entry: Mapping[str, Any]) -> Slot:
     widget = entry.get("widget")
-    widget_name = widget.get("name") if isinstance(widget, Mapping) else None
+    widget_name = widget.get("name") if isinstance(widget, dict) else None
     slot = Slot(
         _name_of(entry),
         _type_of(entry),
@@ -239,7 +241,7 @@ def _name_of(entry: Mapping[str, Any]) -> str:
 
 
 def _type_of(entry: Any) -> Any:
-    kind = entry.get("type") if isinstance(entry, Mapping) else None
+    kind = entry.get("type") if isinstance(entry, dict) else None
     return kind if isinstance(kind, str | int) else "*"
 
 
@@ -256,7 +258,7 @@ def _configure_as_saved(node: Node, rules: Rules) -> None:
         name = f"UNKNOWN_{index}" if index and rules.unknown_numbered else "UNKNOWN"
         widget = Widget(WidgetSpec(name, "unknown", value), name)
         widget.stored = index
-        widget.source = (*node.path, "widgets_values", index)
+        widget.holder = node
         node.widgets.append(widget)
 
 

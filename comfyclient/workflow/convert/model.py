@@ -55,18 +55,23 @@ class Slot:
 class Widget:
     """One field of a node with its current value.
 
-    ``stored`` is the position in (or key of) the file's ``widgets_values`` that the value came from, ``None`` for a
-    default.
+    ``stored`` is the position in (or key of) the ``widgets_values`` of node ``holder`` that the value came from, both
+    ``None`` for a default.
     """
 
-    __slots__ = ("name", "source", "spec", "stored", "value")
+    __slots__ = ("holder", "name", "spec", "stored", "value")
 
     def __init__(self, spec: WidgetSpec, name: str | None = None) -> None:
         self.spec = spec
         self.name = spec.name if name is None else name
         self.value = spec.default
         self.stored: int | str | None = None
-        self.source: Path | None = None
+        self.holder: Node | None = None
+
+    @property
+    def source(self) -> Path | None:
+        """Where the value stands in the file, ``None`` for a default."""
+        return None if self.holder is None or self.stored is None else self.holder.value_path(self.stored)
 
 
 class Promoted:
@@ -80,19 +85,22 @@ class Promoted:
         self.source: Path | None = None
 
 
+_NOTHING_PROMOTED: dict[int, Promoted] = {}
+
+
 class Node:
     """One node of a graph. ``outputs`` are the types of its output slots."""
 
     __slots__ = (
-        "definition", "graph", "id", "inputs", "kind", "live", "mode", "outputs", "path", "promoted", "properties",
+        "definition", "graph", "id", "index", "inputs", "kind", "live", "mode", "outputs", "promoted", "properties",
         "raw", "spec", "title", "type", "widgets",
     )  # fmt: skip
 
-    def __init__(self, graph: Graph, raw: Mapping[str, Any], id: str, path: Path) -> None:
+    def __init__(self, graph: Graph, raw: Mapping[str, Any], id: str, index: int) -> None:
         self.graph = graph
         self.raw = raw
         self.id = id
-        self.path = path
+        self.index = index
         self.type = ""
         self.kind: Kind = "unknown"
         self.spec: NodeModel | None = None
@@ -107,7 +115,12 @@ class Node:
         self.inputs: list[Slot] = []
         self.outputs: list[Any] = []
         self.widgets: list[Widget] = []
-        self.promoted: dict[int, Promoted] = {}
+        self.promoted = _NOTHING_PROMOTED  # hosts get a dict of their own
+
+    def value_path(self, where: int | str) -> Path | None:
+        """The JSON path of one of the node's saved values, ``None`` if the file has no such place."""
+        path = self.graph.path
+        return None if path is None else (*path, "nodes", self.index, "widgets_values", where)
 
     def widget(self, name: str) -> Widget | None:
         """The first widget of that name."""
@@ -137,11 +150,14 @@ class Boundary:
 
 
 class Graph:
-    """The root graph or a subgraph definition (then with ``inputs`` and ``outputs``)."""
+    """The root graph or a subgraph definition (then with ``inputs`` and ``outputs``).
+
+    ``path`` is where it stands in the file, ``None`` if it was made up from a group node.
+    """
 
     __slots__ = ("by_id", "id", "inputs", "links", "named", "nodes", "outputs", "path", "raw")
 
-    def __init__(self, raw: Mapping[str, Any], path: Path, id: str | None = None) -> None:
+    def __init__(self, raw: Mapping[str, Any], path: Path | None, id: str | None = None) -> None:
         self.raw = raw
         self.path = path
         self.id = id

@@ -84,7 +84,7 @@ class NodeModel:
 def compile_node(name: str, raw: Mapping[str, Any], rules: Rules) -> NodeModel:
     """Compile one definition of the catalog under a release's rules."""
     section = raw.get("input")
-    section = section if isinstance(section, Mapping) else {}
+    section = section if isinstance(section, dict) else {}
     required = _patched(name, _declared_dict(section.get("required")), rules)
     optional = _declared_dict(section.get("optional"))
     merged: dict[str, tuple[Any, bool]] = {key: (required[key], False) for key in js_key_order(required)}
@@ -111,7 +111,7 @@ def compile_node(name: str, raw: Mapping[str, Any], rules: Rules) -> NodeModel:
 
 
 def _declared_dict(section: Any) -> dict[str, Any]:
-    if not isinstance(section, Mapping):
+    if not isinstance(section, dict):
         return {}
     return {str(key): spec for key, spec in section.items() if isinstance(spec, list | tuple) and spec}
 
@@ -142,7 +142,7 @@ def _page_order(
 ) -> list[str]:
     """The declared order first (what the extensions added comes last), else the map's."""
     names: dict[str, None] = {}
-    if isinstance(order, Mapping):
+    if isinstance(order, dict):
         for kind, section in (("required", required), ("optional", optional)):
             listed = order.get(kind)
             for name in listed if isinstance(listed, list) else ():
@@ -154,7 +154,7 @@ def _page_order(
 
 
 def _options(spec: Any) -> dict[str, Any]:
-    return dict(spec[1]) if len(spec) > 1 and isinstance(spec[1], Mapping) else {}
+    return dict(spec[1]) if len(spec) > 1 and isinstance(spec[1], dict) else {}
 
 
 def declare(name: str, spec: Any, optional: bool, rules: Rules) -> Declared:
@@ -191,7 +191,7 @@ def _is_dynamic(declared: Declared, rules: Rules) -> bool:
 def _socket_type(declared: Declared, rules: Rules) -> Any:
     if rules.dynamic_inputs and declared.type == MATCH_TYPE:
         template = declared.options.get("template")
-        return template.get("allowed_types", "*") if isinstance(template, Mapping) else "*"
+        return template.get("allowed_types", "*") if isinstance(template, dict) else "*"
     return declared.type
 
 
@@ -313,9 +313,9 @@ def _make_combo(declared: Declared, rules: Rules) -> list[WidgetSpec]:
         if isinstance(offered, list) and offered:
             default = offered[0]
         else:
-            default = "Loading..." if isinstance(remote, Mapping) else UNDEFINED
+            default = "Loading..." if isinstance(remote, dict) else UNDEFINED
     widgets = [_main(declared, "COMBO", default)]
-    if isinstance(remote, Mapping):
+    if isinstance(remote, dict):
         widgets.append(_helper("Auto-refresh after generation", default=False))
         if remote.get("refresh_button"):
             widgets.append(_helper("refresh", "refresh", emitted=True))
@@ -326,7 +326,7 @@ def _make_combo(declared: Declared, rules: Rules) -> list[WidgetSpec]:
 
 def _make_color(declared: Declared, rules: Rules) -> list[WidgetSpec]:
     nested = declared.options.get("options")
-    inner = nested.get("default") if isinstance(nested, Mapping) else None
+    inner = nested.get("default") if isinstance(nested, dict) else None
     own = declared.options.get("default") if rules.color_default else None
     value = own if own is not None else inner
     return [_main(declared, "COLOR", "#000000" if value is None else value)]
@@ -334,7 +334,7 @@ def _make_color(declared: Declared, rules: Rules) -> list[WidgetSpec]:
 
 def _make_textarea(declared: Declared, rules: Rules) -> list[WidgetSpec]:
     nested = declared.options.get("options")
-    inner = nested.get("default") if isinstance(nested, Mapping) else None
+    inner = nested.get("default") if isinstance(nested, dict) else None
     own = declared.options.get("default") if rules.textarea_default else None
     value = own if own is not None else inner
     return [_main(declared, "TEXTAREA", "" if value is None else value)]
@@ -342,7 +342,7 @@ def _make_textarea(declared: Declared, rules: Rules) -> list[WidgetSpec]:
 
 def _make_chart(declared: Declared, rules: Rules) -> list[WidgetSpec]:  # noqa: ARG001
     nested = declared.options.get("options")
-    value = nested.get("data") if isinstance(nested, Mapping) else declared.options.get("data")
+    value = nested.get("data") if isinstance(nested, dict) else declared.options.get("data")
     return [_main(declared, "CHART", {} if value is None else value)]
 
 
@@ -356,7 +356,7 @@ def _make_image_compare(declared: Declared, rules: Rules) -> list[WidgetSpec]:
 
 
 def _box_fields(main: WidgetSpec) -> list[WidgetSpec]:
-    box = main.default if isinstance(main.default, Mapping) else {}
+    box = main.default if isinstance(main.default, dict) else {}
     return [WidgetSpec(name, "box field", box.get(name, 0), emitted=False) for name in ("x", "y", "width", "height")]
 
 
@@ -390,7 +390,7 @@ def _make_dynamic_combo(declared: Declared, rules: Rules) -> list[WidgetSpec]:  
 
 def _make_select_button(declared: Declared, rules: Rules) -> list[WidgetSpec]:  # noqa: ARG001
     nested = declared.options.get("options")
-    values = nested.get("values") if isinstance(nested, Mapping) else nested
+    values = nested.get("values") if isinstance(nested, dict) else nested
     return [_main(declared, "SELECTBUTTON", values[0] if isinstance(values, list) and values else "")]
 
 
@@ -450,9 +450,9 @@ class _Autogrow:
 
     def __init__(self, declared: Declared) -> None:
         template = declared.options.get("template")
-        template = template if isinstance(template, Mapping) else {}
+        template = template if isinstance(template, dict) else {}
         section = template.get("input")
-        section = section if isinstance(section, Mapping) else {}
+        section = section if isinstance(section, dict) else {}
         names = template.get("names")
         least, most = template.get("min", 1), template.get("max", 100)
         self.names = [str(name) for name in names] if isinstance(names, list) else None
@@ -633,9 +633,9 @@ def _combo_options(declared: Declared) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     offered = declared.options.get("options")
     for option in offered if isinstance(offered, list) else ():
-        if isinstance(option, Mapping) and "key" in option:
+        if isinstance(option, dict) and "key" in option:
             inputs = option.get("inputs")
-            found[str(option["key"])] = inputs if isinstance(inputs, Mapping) else {}
+            found[str(option["key"])] = inputs if isinstance(inputs, dict) else {}
     return found
 
 
@@ -680,7 +680,7 @@ def set_value(node: Node, widget: Widget, value: Any) -> None:
 
 def _group_rows(declared: Declared, count: Any, rules: Rules) -> list[Declared]:
     template = declared.options.get("template")
-    if not isinstance(template, Mapping):
+    if not isinstance(template, dict):
         return []
     least, most = declared.options.get("min", 0), declared.options.get("max", 100)
     rows = int(count) if isinstance(count, int | float) and not isinstance(count, bool) else 0

@@ -48,9 +48,9 @@ def _flatten(owner: Mapping[str, Any], path: Path, depth: int) -> Iterator[tuple
     if depth > _LARGEST_DEFINITION_DEPTH:
         raise WorkflowError("subgraph definitions are nested too deep")
     section = owner.get("definitions")
-    listed = section.get("subgraphs") if isinstance(section, Mapping) else None
+    listed = section.get("subgraphs") if isinstance(section, dict) else None
     for index, raw in enumerate(listed if isinstance(listed, list) else ()):
-        if isinstance(raw, Mapping):
+        if isinstance(raw, dict):
             here = (*path, "definitions", "subgraphs", index)
             yield raw, here
             yield from _flatten(raw, here, depth + 1)
@@ -64,11 +64,11 @@ def _read_graph(raw: Mapping[str, Any], path: Path, identity: str | None, warn: 
         nodes = []
     graph = Graph(raw, path, identity)
     for index, entry in enumerate(nodes):
-        node_id = entry.get("id") if isinstance(entry, Mapping) else None
-        if not isinstance(entry, Mapping) or isinstance(node_id, bool) or not isinstance(node_id, int | float | str):
+        node_id = entry.get("id") if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or isinstance(node_id, bool) or not isinstance(node_id, int | float | str):
             warn("node_ignored", f"entry {index} of the nodes is no node and was left out")
             continue
-        node = Node(graph, entry, node_key(node_id), (*path, "nodes", index))
+        node = Node(graph, entry, node_key(node_id), index)
         kind = entry.get("type")
         node.type = kind if isinstance(kind, str) else node_key(kind) if isinstance(kind, int | float) else ""
         graph.nodes.append(node)
@@ -95,14 +95,13 @@ def _shapes(*, arrays: bool, objects: bool) -> Iterator[type | tuple[type, ...]]
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def link_key(value: Any) -> str | None:
     """A link's or node's id as a key, ``None`` for what is no id."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    return node_key(value)
+    kind = type(value)
+    return node_key(value) if kind is int or kind is str or kind is float else None
 
 
 def _read_link(raw: Any, shape: type | tuple[type, ...]) -> Link | None:
@@ -122,6 +121,8 @@ def _read_link(raw: Any, shape: type | tuple[type, ...]) -> Link | None:
 
 def _slot_number(value: Any) -> int:
     """A slot as saved; anything that is no number is no slot (-1)."""
+    if type(value) is int and -(2**31) < value < 2**31:
+        return value
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**31:
@@ -145,7 +146,7 @@ def last_node_id(data: Mapping[str, Any]) -> int:
     """The file's node counter, 0 if it has none."""
     state = data.get("state")
     value = data.get("last_node_id") if data.get("version") == 0.4 else None
-    if value is None and isinstance(state, Mapping):
+    if value is None and isinstance(state, dict):
         value = state.get("lastNodeId")
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53 else 0
 

@@ -87,7 +87,7 @@ def _load(node: Node, fed: list[_Target], loaded: Loaded) -> None:
     if isinstance(stored, list) and stored and _type_fits(node, declared, loaded):
         widget.value = stored[0]
         widget.stored = 0
-        widget.source = (*node.path, "widgets_values", 0)
+        widget.holder = node
     if declared.type in {"INT", "FLOAT"}:
         limits = [d for other, at in fed if (d := _declared_of(other, at, loaded)) is not None]
         widget.value = _clamp(widget.value, declared, limits)
@@ -134,12 +134,12 @@ def _write(target: Node, index: int, value: Any, source: Widget, loaded: Loaded)
     widget = target.widget(name)
     if widget is not None:
         set_value(target, widget, _after_callback(value, widget))
-        widget.source = source.source
+        widget.holder, widget.stored = source.holder, source.stored
     elif loaded.rules.primitive_feeds_host and index in target.promoted:
         inner = target.promoted[index].widget
         if inner is not None:
             inner.value = _after_callback(value, inner)
-            inner.source = source.source
+            inner.holder, inner.stored = source.holder, source.stored
 
 
 def _after_callback(value: Any, widget: Widget) -> Any:

@@ -10,6 +10,8 @@ from comfyclient.workflow.convert.virtual import VIRTUAL_NODES, find_setter, var
 
 __all__ = ["Resolver", "execution_id", "is_inactive"]
 
+_EXECUTED: Final = frozenset({"catalog", "unknown"})
+
 Place = tuple[Node, ...]
 """The hosts around a node, outermost first."""
 
@@ -33,8 +35,13 @@ class Resolver:
 
     def resolve(self, place: Place, node: Node, index: int) -> tuple[str, int] | Promoted | None:
         """What feeds a node's input slot."""
-        if node.inputs[index].link is None:
+        link = node.inputs[index].link
+        if link is None:
             return None
+        outside = place and link.origin == INPUT_NODE
+        origin = None if outside else node.graph.by_id.get(link.origin)
+        if origin is not None and origin.kind in _EXECUTED and not is_inactive(origin):
+            return execution_id(place, origin), link.origin_slot
         answer: tuple[str, int] | Promoted | None = _Walk(place, node, index, self._loaded).run()
         return answer
 

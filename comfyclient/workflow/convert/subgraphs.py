@@ -91,7 +91,7 @@ def _restore(host: Node) -> None:
             break
         promoted = host.promoted[index]
         promoted.value = values[position]
-        promoted.source = (*host.path, "widgets_values", position)
+        promoted.source = host.value_path(position)
 
 
 def _restore_quarantined(host: Node, rules: Rules) -> None:
@@ -101,7 +101,7 @@ def _restore_quarantined(host: Node, rules: Rules) -> None:
         return
     seen: set[str] = set()
     for entry in entries:
-        original = entry.get("originalEntry") if isinstance(entry, Mapping) else None
+        original = entry.get("originalEntry") if isinstance(entry, dict) else None
         if not isinstance(original, list) or len(original) < 2 or original[0] != "-1" or "hostValue" not in entry:
             continue
         name = original[1]
@@ -185,7 +185,7 @@ class _Migration:
         value = self._value(position)
         if promoted is not None and value is not UNDEFINED:
             promoted.value = value
-            promoted.source = (*self.host.path, "widgets_values", position)
+            promoted.source = self.host.value_path(position)
 
     def _slot(self, node: Node, name: str, disambiguator: str | None) -> int | None:
         """The input slot of the inner widget (or of the nested host's promoted input) that an entry means."""

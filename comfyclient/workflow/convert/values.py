@@ -66,18 +66,18 @@ def _put(node: Node, widget: Widget, stored: Stored, rules: Rules) -> None:
     value, where = stored
     set_value(node, widget, coerce(widget, value, rules))
     widget.stored = where
-    widget.source = (*node.path, "widgets_values", where)
+    widget.holder = node
 
 
 def _by_name(node: Node, saved: Any, rules: Rules) -> dict[str, Stored] | None:
-    if isinstance(saved, Mapping) and node.type.startswith(_NAMED_PREFIXES):
+    if isinstance(saved, dict) and node.type.startswith(_NAMED_PREFIXES):
         return {str(key): (value, str(key)) for key, value in saved.items()}
     model = node.spec
     fallback = model.raw.get("fallbackWidgetsValuesNames") if model is not None and rules.fallback_names else None
     if not isinstance(fallback, list):
         return None
     named = node.raw.get("widgets_values_named")
-    if isinstance(named, Mapping):
+    if isinstance(named, dict):
         return {str(key): (value, str(key)) for key, value in named.items()}
     if not isinstance(saved, list):
         return None
@@ -87,7 +87,7 @@ def _by_name(node: Node, saved: Any, rules: Rules) -> dict[str, Stored] | None:
 def _positional(node: Node, saved: Any, rules: Rules) -> list[Stored] | None:
     if isinstance(saved, list):
         return [(value, index) for index, value in enumerate(saved)]
-    if not isinstance(saved, Mapping) or rules.object_values == "ignored":
+    if not isinstance(saved, dict) or rules.object_values == "ignored":
         return None
     keys = js_key_order(saved)
     if rules.object_values == "undefined":
@@ -146,7 +146,7 @@ def _types_below(declared: Declared) -> set[str]:
     pending: list[Any] = [declared.options]
     while pending:
         value = pending.pop()
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             pending.extend(value.values())
         elif isinstance(value, list):
             if value and isinstance(value[0], str):
@@ -218,7 +218,7 @@ def _restore_custom_combo(node: Node, values: Sequence[Stored]) -> None:
         else:
             break
         widget.value, widget.stored = value, where
-        widget.source = (*node.path, "widgets_values", where)
+        widget.holder = node
     node.widgets[2:] = options
 
 
