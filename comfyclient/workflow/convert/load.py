@@ -10,13 +10,15 @@ from comfyclient.errors import WorkflowError
 from comfyclient.workflow.catalog import Catalog
 from comfyclient.workflow.convert.groupnodes import unpack_group_nodes
 from comfyclient.workflow.convert.javascript import UNDEFINED
+from comfyclient.workflow.convert.live import build, connect_existing
 from comfyclient.workflow.convert.model import BYPASSED, MUTED, Graph, Node, Promoted, Slot, Widget
-from comfyclient.workflow.convert.nodes import NodeModel, WidgetSpec, build, compile_node, connect_existing
+from comfyclient.workflow.convert.nodes import NodeModel, compile_node
 from comfyclient.workflow.convert.normalise import Warn, link_key, read_graphs
 from comfyclient.workflow.convert.releases import Rules
 from comfyclient.workflow.convert.subgraphs import configure_host, migrate_proxies
 from comfyclient.workflow.convert.values import restore, saved_values
 from comfyclient.workflow.convert.virtual import VIRTUAL_NODES
+from comfyclient.workflow.convert.widgets import WidgetSpec
 
 __all__ = ["Loaded", "load"]
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from comfyclient.workflow.convert.nodes import LiveNode, NodeModel, WidgetSpec
+    from comfyclient.workflow.convert.live import LiveNode
+    from comfyclient.workflow.convert.nodes import NodeModel
+    from comfyclient.workflow.convert.widgets import WidgetSpec
 
 __all__ = ["BYPASSED", "INPUT_NODE", "MUTED", "OUTPUT_NODE", "Graph", "Kind", "Link", "Node", "Path", "Slot", "Widget"]
 

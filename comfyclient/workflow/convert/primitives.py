@@ -6,11 +6,12 @@ import math
 from typing import Any, Final
 
 from comfyclient.workflow.convert.javascript import js_round, to_fixed
+from comfyclient.workflow.convert.live import set_value
 from comfyclient.workflow.convert.load import Loaded
 from comfyclient.workflow.convert.model import Graph, Link, Node, Widget
-from comfyclient.workflow.convert.nodes import Declared, declare, set_value
 from comfyclient.workflow.convert.subgraphs import targets_of
 from comfyclient.workflow.convert.text import Replacer
+from comfyclient.workflow.convert.widgets import Declared, declare
 
 __all__ = ["apply_primitives", "load_primitives"]
 

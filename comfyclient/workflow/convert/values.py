@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from comfyclient.workflow.catalog import DYNAMIC_GROUP
 from comfyclient.workflow.convert.javascript import UNDEFINED, js_key_order, js_string, unix_lines
+from comfyclient.workflow.convert.live import set_value
 from comfyclient.workflow.convert.model import Node, Widget
-from comfyclient.workflow.convert.nodes import Declared, NodeModel, set_value
+from comfyclient.workflow.convert.nodes import NodeModel
 from comfyclient.workflow.convert.releases import Rules
+from comfyclient.workflow.convert.widgets import Declared
 
 __all__ = ["coerce", "custom_combo_index", "emitted_combo", "restore", "saved_values"]
 

@@ -1,0 +1,271 @@
+"""A node's live lists of slots and widgets, and how they change while the page loads a file.
+
+Dynamic combos, autogrow lists and dynamic groups change the lists when a value is set or a link is met, in the order in
+which the page does it, because ``widgets_values`` is positional over the live list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from comfyclient.workflow.catalog import AUTOGROW, DYNAMIC_COMBO, DYNAMIC_GROUP
+from comfyclient.workflow.convert.javascript import UNDEFINED, js_key_order
+from comfyclient.workflow.convert.model import Link, Node, Slot, Widget
+from comfyclient.workflow.convert.nodes import NodeModel, socket_type
+from comfyclient.workflow.convert.releases import Rules
+from comfyclient.workflow.convert.widgets import Declared, WidgetSpec, combo_options, declare, declared_inputs
+
+__all__ = ["LiveNode", "build", "connect_existing", "set_value"]
+
+_Item = TypeVar("_Item")
+
+
+class _Autogrow:
+    __slots__ = ("inputs", "max", "min", "names", "prefix")
+
+    def __init__(self, declared: Declared) -> None:
+        template = declared.options.get("template")
+        template = template if isinstance(template, dict) else {}
+        section = template.get("input")
+        section = section if isinstance(section, dict) else {}
+        names = template.get("names")
+        least, most = template.get("min", 1), template.get("max", 100)
+        self.names = [str(name) for name in names] if isinstance(names, list) else None
+        self.min = least if isinstance(least, int) else 1
+        self.max = len(self.names) if self.names is not None else (most if isinstance(most, int) else 100)
+        self.prefix = str(template.get("prefix") or "")
+        self.inputs = [
+            (key, spec, kind == "optional")
+            for kind in ("required", "optional")
+            for key, spec in declared_inputs(section.get(kind)).items()
+        ]
+
+    def slot_name(self, ordinal: int, key: str) -> str:
+        if self.names is not None:
+            return self.names[ordinal]
+        return f"{self.prefix if len(self.inputs) == 1 else key}{ordinal}"
+
+    def ordinal(self, name: str) -> int | None:
+        if self.names is not None:
+            return self.names.index(name) if name in self.names else None
+        digits = len(name) - len(name.rstrip("0123456789"))
+        return int(name[-digits:]) if 0 < digits < 6 else None
+
+
+class LiveNode:
+    """The dynamic side of one node: its autogrow lists and what a change of value does to its slots and widgets."""
+
+    __slots__ = ("autogrow", "node", "rules")
+
+    def __init__(self, node: Node, rules: Rules) -> None:
+        self.node = node
+        self.rules = rules
+        self.autogrow: dict[str, _Autogrow] = {}
+
+    def add_all(self, declared: Iterable[Declared]) -> None:
+        """Add a class's inputs: the page adds all sockets first, then all widgets, each in declared order."""
+        inputs = list(declared)
+        for one in inputs:
+            self.add_socket(one)
+        for one in inputs:
+            self.add_widget(one)
+
+    def add_socket(self, declared: Declared) -> None:
+        """Add what an input without a widget puts on the node: a socket, or the first sockets of an autogrow list."""
+        if declared.has_widget:
+            return
+        if declared.type == AUTOGROW and self.rules.dynamic_inputs:
+            group = self.autogrow[declared.name] = _Autogrow(declared)
+            for ordinal in range(max(group.min, 0) + 1):
+                self.grow(declared.name, ordinal)
+            return
+        self.node.inputs.append(Slot(declared.name, socket_type(declared, self.rules)))
+
+    def add_widget(self, declared: Declared) -> None:
+        """Add an input's widgets and its slot; a dynamic one adds its children too."""
+        if not declared.has_widget:
+            return
+        first: Widget | None = None
+        for spec in declared.specs:
+            widget = self.append_widget(spec)
+            if spec.declared is not None and first is None:
+                first = widget
+        if not declared.options.get("socketless"):
+            self.node.inputs.append(Slot(declared.name, declared.type, declared.name))
+        if first is not None and declared.type in {DYNAMIC_COMBO, DYNAMIC_GROUP}:
+            set_value(self.node, first, first.value)
+
+    def append_widget(self, spec: WidgetSpec) -> Widget:
+        """Add one widget, under a name of its own where the release insists on that."""
+        widget = Widget(spec)
+        if self.rules.duplicate_names == "renamed":
+            widget.name = unused_name(self.node, spec.name)
+        self.node.widgets.append(widget)
+        return widget
+
+    def grow(self, group_name: str, ordinal: int) -> None:
+        """Add one group of an autogrow list, right after the one before it; existing slots of its names move there."""
+        group = self.autogrow[group_name]
+        if ordinal >= group.max or not group.inputs:
+            return
+        node = self.node
+        added: list[Slot] = []
+        for key, spec, optional in group.inputs:
+            name = f"{group_name}.{group.slot_name(ordinal, key)}"
+            before = len(node.inputs)
+            declared = declare(name, spec, optional, self.rules)
+            self.add_socket(declared)
+            self.add_widget(declared)
+            created = node.inputs[before:]
+            del node.inputs[before:]
+            for slot in created[-1:]:
+                if len(group.inputs) != 1:
+                    self.reserve(slot)
+                added.append(slot)
+        for slot in added:
+            for existing in [other for other in node.inputs if other.name == slot.name]:
+                node.inputs.remove(existing)
+                if slot.saved_link is None:
+                    slot.saved_link = existing.saved_link
+                slot.label = existing.label or slot.label
+        last = group.inputs[-1][0]
+        previous = f"{group_name}.{group.slot_name(ordinal - 1, last)}" if ordinal else f"{group_name}.{last}"
+        at = len(node.inputs)
+        for index in range(len(node.inputs) - 1, -1, -1):
+            if node.inputs[index].name.startswith(previous):
+                at = index + 1
+                break
+        node.inputs[at:at] = added
+
+    def reserve(self, slot: Slot) -> None:
+        """Keep a socket's place among the widget keys of the prompt."""
+        if slot.widget is not None and any(w.name == slot.widget for w in self.node.widgets):
+            return
+        self.node.widgets.append(Widget(_PLACEHOLDER, slot.name))
+        slot.widget = slot.name
+
+    def connected(self, index: int) -> None:
+        """A link was met on this slot while loading: the list it belongs to grows by one group."""
+        slot = self.node.inputs[index]
+        group_name = slot.name.rpartition(".")[0]
+        group = self.autogrow.get(group_name)
+        if group is None:
+            return
+        if slot.widget is not None:
+            self.reserve(slot)
+        if slot.saved_link is None:
+            return
+        ordinal = group.ordinal(slot.name[len(group_name) + 1 :])
+        if ordinal is not None:
+            self.grow(group_name, ordinal + 1)
+
+    def rebuild(self, widget: Widget, children: list[Declared]) -> None:
+        """Replace the slots and widgets below a dynamic widget; links survive on slots of the same name."""
+        node = self.node
+        prefix = f"{widget.spec.name}."
+        removed = [slot for slot in node.inputs if slot.name.startswith(prefix)]
+        if removed:
+            node.inputs = [slot for slot in node.inputs if not slot.name.startswith(prefix)]
+        node.widgets[:] = [other for other in node.widgets if not other.name.startswith(prefix)]
+        for name in [name for name in self.autogrow if name.startswith(prefix)]:
+            del self.autogrow[name]
+        if not children:
+            return
+        at = node.widgets.index(widget) + 1
+        first_widget, first_input = len(node.widgets), len(node.inputs)
+        for child in children:
+            self.add_socket(child)
+            self.add_widget(child)
+        node.widgets[at:at] = _cut(node.widgets, first_widget)
+        inputs_at = node.slot_index(widget.spec.name) + 1
+        if inputs_at > 0:
+            node.inputs[inputs_at:inputs_at] = _cut(node.inputs, first_input)
+        for old in removed:
+            index = node.slot_index(old.name)
+            if index >= 0 and old.saved_link is not None:
+                node.inputs[index].saved_link = old.saved_link
+                self.connected(index)
+
+
+_PLACEHOLDER: Final = WidgetSpec("", "placeholder", UNDEFINED, stored=False)
+
+
+def _cut(items: list[_Item], start: int) -> list[_Item]:
+    tail = items[start:]
+    del items[start:]
+    return tail
+
+
+def unused_name(node: Node, name: str) -> str:
+    """The name, or with ``#1``, ``#2``, … if the node has a widget of that name."""
+    taken = {widget.name for widget in node.widgets}
+    if name not in taken:
+        return name
+    number = 1
+    while f"{name}#{number}" in taken:
+        number += 1
+    return f"{name}#{number}"
+
+
+def _children(section: Mapping[str, Any], prefix: str, rules: Rules) -> list[Declared]:
+    return [
+        declare(f"{prefix}.{key}", spec, kind == "optional", rules)
+        for kind in ("required", "optional")
+        for declared in (declared_inputs(section.get(kind)),)
+        for key in js_key_order(declared)
+        for spec in (declared[key],)
+    ]
+
+
+def build(node: Node, model: NodeModel, rules: Rules) -> None:
+    """Put a class's sockets and widgets with their defaults on a new node."""
+    node.spec = model
+    node.outputs = list(model.outputs)
+    if not model.dynamic:
+        node.inputs = [Slot(name, kind) for name, kind in model.sockets]
+        node.inputs += [Slot(name, kind, widget) for name, kind, widget in model.slots]
+        node.widgets = [Widget(spec) for spec in model.widgets]
+        return
+    live = node.live = LiveNode(node, rules)
+    live.add_all(model.inputs)
+
+
+def set_value(node: Node, widget: Widget, value: Any) -> None:
+    """Set a widget's value as the page does: a dynamic one rebuilds what hangs below it."""
+    widget.value = value
+    live = node.live
+    if live is None:
+        return
+    kind = widget.spec.kind
+    declared = widget.spec.declared
+    if kind == DYNAMIC_COMBO and declared is not None:
+        section = combo_options(declared).get(value) if isinstance(value, str) else None
+        children = _children(section, declared.name, live.rules) if section else []
+        live.rebuild(widget, children)
+    elif kind == DYNAMIC_GROUP and declared is not None:
+        live.rebuild(widget, _group_rows(declared, value, live.rules))
+
+
+def _group_rows(declared: Declared, count: Any, rules: Rules) -> list[Declared]:
+    template = declared.options.get("template")
+    if not isinstance(template, dict):
+        return []
+    least, most = declared.options.get("min", 0), declared.options.get("max", 100)
+    rows = int(count) if isinstance(count, int | float) and not isinstance(count, bool) else 0
+    rows = max(least if isinstance(least, int) else 0, rows)
+    rows = min(rows, most if isinstance(most, int) else 100)
+    return [child for row in range(rows) for child in _children(template, f"{declared.name}.{row}", rules)]
+
+
+def connect_existing(node: Node, links: Mapping[str, Link]) -> None:
+    """Tell a dynamic node of the links that its saved inputs name, in slot order, while the list may grow."""
+    live = node.live
+    if live is None or not live.autogrow:
+        return
+    index = 0
+    while index < len(node.inputs):
+        saved = node.inputs[index].saved_link
+        if saved is not None and saved in links:
+            live.connected(index)
+        index += 1
