@@ -37,6 +37,12 @@ class Loaded:
         self.rules = rules
         self.warn = warn
 
+    def clear(self) -> None:
+        """Let go of the nodes: they and their graphs hold each other."""
+        for graph in self.graphs():
+            graph.nodes.clear()
+            graph.by_id.clear()
+
     def graphs(self) -> Iterator[Graph]:
         """All graphs, the root first."""
         yield self.root
