@@ -188,6 +188,56 @@ def test_a_get_node_reads_the_set_node_of_its_name():
     assert [(w.code, w.node_id, w.input) for w in prompt.warnings] == [("unresolved_link", "6", "images")]
 
 
+def test_use_everywhere_connects_what_it_saved():
+    workflow = graph(
+        [
+            node(1, "EmptyImage", outputs=[("IMAGE", [])], values=[64, 64, 1, 0]),
+            node(2, "ImageBlend", inputs=[("image1", "IMAGE", 1)], outputs=[("IMAGE", [])], values=[0.5, "normal"]),
+            node(3, "EmptyImage", outputs=[("IMAGE", [1])], values=[64, 64, 1, 7]),
+        ],
+        [[1, 3, 0, 2, 0, "IMAGE"]],
+        extra={
+            "ue_links": [
+                {"upstream": "1", "upstream_slot": 0, "downstream": 2, "downstream_slot": slot, "type": "IMAGE"}
+                for slot in (0, 1, 2, 99)
+            ]
+        },
+    )
+    prompt = convert(workflow, Catalog.bundled())
+    assert prompt.nodes["2"]["inputs"] == {
+        "blend_factor": 0.5,
+        "blend_mode": "normal",
+        "image1": ["3", 0],
+        "image2": ["1", 0],
+    }
+    assert [(w.code, w.input) for w in prompt.warnings] == [("stale_link", "blend_factor")]
+
+
+def test_a_set_node_around_two_uses_of_a_subgraph_feeds_both():
+    inner = {
+        "id": "S",
+        "inputs": [],
+        "outputs": [],
+        "nodes": [
+            node(20, "GetNode", outputs=[("IMAGE", [1])], values=["picture"]),
+            node(21, "PreviewImage", inputs=[("images", "IMAGE", 1)]),
+        ],
+        "links": [{"id": 1, "origin_id": 20, "origin_slot": 0, "target_id": 21, "target_slot": 0, "type": "IMAGE"}],
+    }
+    workflow = graph(
+        [
+            node(1, "EmptyImage", outputs=[("IMAGE", [1])], values=[64, 64, 1, 0]),
+            node(2, "SetNode", inputs=[("IMAGE", "IMAGE", 1)], values=["picture"]),
+            node(3, "S"),
+            node(4, "S"),
+        ],
+        [[1, 1, 0, 2, 0, "IMAGE"]],
+        definitions={"subgraphs": [inner]},
+    )
+    prompt = convert(workflow, Catalog.bundled())
+    assert prompt.nodes["3:21"]["inputs"] == prompt.nodes["4:21"]["inputs"] == {"images": ["1", 0]}
+
+
 def test_a_reroute_loop_ends_with_a_warning():
     loop = graph(
         [

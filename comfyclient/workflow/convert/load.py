@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from comfyclient.errors import WorkflowError
 from comfyclient.workflow.catalog import Catalog
+from comfyclient.workflow.convert.everywhere import apply_saved_links
 from comfyclient.workflow.convert.groupnodes import unpack_group_nodes
 from comfyclient.workflow.convert.javascript import UNDEFINED
 from comfyclient.workflow.convert.live import build, connect_existing
@@ -142,6 +143,7 @@ def _configure_graph(graph: Graph, loaded: Loaded) -> None:
         else:
             _configure_as_saved(node, loaded.rules)
     connect(graph, loaded.rules, loaded.warn)
+    apply_saved_links(graph, loaded.warn)
     for node in hosts:
         configure_host(node, loaded.rules)
     if loaded.rules.proxy_widgets:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from comfyclient.workflow.convert.load import Loaded
 from comfyclient.workflow.convert.model import BYPASSED, INPUT_NODE, MUTED, OUTPUT_NODE, Node, Promoted, Slot
+from comfyclient.workflow.convert.types import compatible
 from comfyclient.workflow.convert.virtual import VIRTUAL_NODES, find_setter, variable_name
 
 __all__ = ["Resolver", "execution_id", "is_inactive"]
@@ -201,13 +202,3 @@ def bypass_slot(inputs: list[Slot], output_type: Any, slot: int, wanted: Any) ->
         if candidate.type == wanted:
             return index
     return next((index for index in range(len(inputs)) if fits(index)), None)
-
-
-def compatible(one: Any, other: Any) -> bool:
-    """Whether two slot types fit: wildcards, or any pair equal after splitting at commas, ignoring case."""
-    if one in {"", "*", 0, None} or other in {"", "*", 0, None}:
-        return True
-    left, right = str(one).lower(), str(other).lower()
-    if left == right:
-        return True
-    return any(part in right.split(",") for part in left.split(","))

@@ -28,7 +28,6 @@ class VirtualRule:
 
     action: Literal["dropped", "pass", "primitive", "set", "get"]
     pack: str = "frontend"
-    outputs: int = 0
 
 
 VIRTUAL_NODES: Final[dict[str, VirtualRule]] = {
@@ -55,9 +54,8 @@ VIRTUAL_NODES: Final[dict[str, VirtualRule]] = {
     "Mute / Bypass Relay (rgthree)": VirtualRule("dropped", "rgthree-comfy"),
     "Random Unmuter (rgthree)": VirtualRule("dropped", "rgthree-comfy"),
     "Node Collector (rgthree)": VirtualRule("dropped", "rgthree-comfy"),
-    # ComfyUI-Custom-Scripts and others
+    "Node Combiner (rgthree)": VirtualRule("dropped", "rgthree-comfy"),
     "Note Plus (mtb)": VirtualRule("dropped", "comfy-mtb"),
-    "ReroutePrimitive|pysssss": VirtualRule("pass", "comfyui-custom-scripts"),
 }
 
 
