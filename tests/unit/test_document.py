@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -46,7 +46,8 @@ def test_ui_json_is_read_whatever_its_encoding(data):
 
 
 def test_api_json_keeps_what_a_prompt_has_and_drops_the_rest():
-    text = '{"1": {"inputs": {"seed": 18446744073709551615}, "class_type": "A", "is_changed": [NaN], "x": 1}, "2": {"class_type": "B"}}'
+    first = '{"inputs": {"seed": 18446744073709551615}, "class_type": "A", "is_changed": [NaN], "x": 1}'
+    text = f'{{"1": {first}, "2": {{"class_type": "B"}}}}'
     workflow = Workflow.parse(text)
     assert workflow.format == "api"
     assert workflow.data == {
@@ -180,15 +181,6 @@ def test_what_cannot_be_opened_is_unreadable(tmp_path):
     ]:
         with pytest.raises(WorkflowUnreadable, match=expected):
             Workflow.load(path)
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a file that its owner may not read")
-def test_a_file_without_the_right_to_read_it(tmp_path):
-    path = tmp_path / "secret.json"
-    path.write_text(UI_TEXT)
-    path.chmod(0)
-    with pytest.raises(WorkflowUnreadable, match="Permission denied"):
-        Workflow.load(path)
 
 
 def test_a_file_larger_than_the_limit_is_not_read(tmp_path, monkeypatch):
@@ -536,12 +528,9 @@ SAMPLES = {
 
 
 def read_or_refuse(data: bytes) -> None:
-    try:
-        workflow = Workflow.parse(data)
-    except WorkflowUnreadable as error:
-        assert "\n" not in str(error)
-    else:
-        assert isinstance(workflow.data, dict)
+    """Any other exception is the failure."""
+    with contextlib.suppress(WorkflowUnreadable):
+        assert isinstance(Workflow.parse(data).data, dict)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -620,3 +609,26 @@ def test_a_file_read_by_path_object(tmp_path):
 
     Path(tmp_path / "x.png").write_bytes(SAMPLES["png"])
     assert Workflow.load(Place()).name == "x"
+
+
+def test_files_of_very_many_parts_are_given_up(monkeypatch):
+    monkeypatch.setattr(media, "MAX_PARTS", 1)
+    monkeypatch.setattr(containers, "MAX_PARTS", 1)
+    for name in ("png", "mp4", "webm"):
+        with pytest.raises(WorkflowUnreadable, match="too many parts"):
+            Workflow.parse(SAMPLES[name])
+
+
+def test_a_picture_with_nothing_but_an_empty_workflow_is_that_workflow():
+    assert Workflow.parse(png(text_chunk("workflow", '{"nodes": [], "links": []}'))).data["nodes"] == []
+
+
+def test_exif_in_a_png():
+    exif = png_chunk(b"eXIf", tiff(">", (0x010F, 2, f"workflow:{UI_TEXT}")))
+    assert Workflow.parse(png(exif)).data == UI
+
+
+def test_a_text_too_long_for_a_workflow(monkeypatch):
+    monkeypatch.setattr(containers, "MAX_TEXT", 50)
+    with pytest.raises(WorkflowUnreadable, match="too long for a workflow"):
+        Workflow.parse(UI_TEXT)

@@ -6,6 +6,7 @@ write their values, `emit` flattens the graphs and resolves the links.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import gc
 import random
@@ -55,7 +56,7 @@ def convert(
     if not isinstance(workflow, Workflow):
         workflow = Workflow.from_json(workflow, source="workflow")
     if workflow.format == "api":
-        return Prompt.from_json(workflow.data)
+        return dataclasses.replace(Prompt.from_json(workflow.data), workflow=workflow.companion)
     warnings: dict[ConversionWarning, None] = {}
 
     def warn(code: str, message: str, node_id: str | None = None, input: str | None = None) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from comfyclient.errors import WorkflowError
-from comfyclient.workflow.catalog import Catalog
+from comfyclient.workflow.catalog import DYNAMIC_COMBO, Catalog
 from comfyclient.workflow.convert.everywhere import apply_saved_links
 from comfyclient.workflow.convert.groupnodes import unpack_group_nodes
 from comfyclient.workflow.convert.javascript import UNDEFINED
-from comfyclient.workflow.convert.live import build, connect_existing
+from comfyclient.workflow.convert.live import build, connect_existing, set_value
 from comfyclient.workflow.convert.model import BYPASSED, MUTED, Graph, Node, Promoted, Slot, Widget
 from comfyclient.workflow.convert.nodes import NodeModel, compile_node
 from comfyclient.workflow.convert.normalise import Warn, link_key, read_graphs
@@ -214,17 +214,23 @@ def _merge_inputs(node: Node, rules: Rules, *, keep_extra: bool = True) -> None:
             _take_saved(slot, entry)
     if keep_extra:
         node.inputs += [_saved_slot(entry) for entry in saved if _name_of(entry) not in defined]
-    _note_named(node)
+    _place_links(node, rules)
 
 
-def _note_named(node: Node) -> None:
-    """Remember which links the node's slots name: the links table leaves those to the names."""
-    graph = node.graph
-    for slot in node.inputs:
-        if slot.saved_link is not None:
-            link = graph.links.get(slot.saved_link)
-            if link is not None and link.target == node.id:
-                graph.named.add(link.id)
+def _place_links(node: Node, rules: Rules) -> None:
+    """Where the links table decides: a slot that names a link of this node has it, the rest goes by slot number."""
+    if not rules.links_table:
+        return
+    incoming = node.graph.incoming(node.id)
+    if not incoming:
+        return
+    named = {slot.saved_link for slot in node.inputs}
+    valid = {link.id for link in incoming}
+    for link in incoming:
+        if link.id not in named and 0 <= link.target_slot < len(node.inputs):
+            slot = node.inputs[link.target_slot]
+            if slot.saved_link not in valid:
+                slot.saved_link = link.id
 
 
 def _take_saved(slot: Slot, entry: Mapping[str, Any]) -> None:
@@ -258,7 +264,7 @@ def _type_of(entry: Any) -> Any:
 def _configure_as_saved(node: Node, rules: Rules) -> None:
     """Virtual and unknown nodes have the slots of the file; an unknown one keeps its values under made-up names."""
     node.inputs = [_saved_slot(entry) for entry in _saved_inputs(node)]
-    _note_named(node)
+    _place_links(node, rules)
     outputs = node.raw.get("outputs")
     node.outputs = [_type_of(entry) for entry in outputs] if isinstance(outputs, list) else []
     values = node.raw.get("widgets_values")
@@ -301,7 +307,7 @@ def _dangling(node: Node, slot: Slot, warn: Warn, why: str) -> None:
 
 
 def _connect_by_table(graph: Graph, warn: Warn) -> None:
-    """The links table decides; a saved input that names a link of its node moves it to the slot of that name."""
+    """The links table decides; `_place_links` has told the slots which of its links they hold."""
     for node in graph.nodes:
         for slot in node.inputs:
             if slot.saved_link is None:
@@ -311,13 +317,6 @@ def _connect_by_table(graph: Graph, warn: Warn) -> None:
                 _dangling(node, slot, warn, f"it names link {slot.saved_link}, which is not in the file")
             elif link.target == node.id:
                 slot.link = link
-    for link in graph.links.values():
-        target = graph.by_id.get(link.target)
-        if link.id in graph.named or target is None or not 0 <= link.target_slot < len(target.inputs):
-            continue
-        slot = target.inputs[link.target_slot]
-        if slot.link is None:
-            slot.link = link
 
 
 # --- after loading ---------------------------------------------------------------------------------------------------
@@ -330,8 +329,11 @@ def _after_load(node: Node, loaded: Loaded, *, nested: bool) -> None:
     if nested and not rules.fix_nested:
         return
     if rules.null_combo_first:
-        for widget in node.widgets:
-            _first_option(widget, widget.spec)
+        for widget in list(node.widgets):
+            if widget.spec.kind == DYNAMIC_COMBO and widget.value is None:
+                set_value(node, widget, widget.spec.default)
+            else:
+                _first_option(widget, widget.spec)
         for promoted in node.promoted.values():
             if promoted.widget is not None:
                 _first_option(promoted, promoted.widget.spec)

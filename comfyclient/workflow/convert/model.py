@@ -157,7 +157,7 @@ class Graph:
     ``path`` is where it stands in the file, ``None`` if it was made up from a group node.
     """
 
-    __slots__ = ("by_id", "id", "inputs", "links", "named", "nodes", "outputs", "path", "raw")
+    __slots__ = ("_incoming", "by_id", "id", "inputs", "links", "nodes", "outputs", "path", "raw")
 
     def __init__(self, raw: Mapping[str, Any], path: Path | None, id: str | None = None) -> None:
         self.raw = raw
@@ -166,6 +166,14 @@ class Graph:
         self.nodes: list[Node] = []
         self.by_id: dict[str, Node] = {}
         self.links: dict[str, Link] = {}
-        self.named: set[str] = set()
+        self._incoming: dict[str, list[Link]] | None = None
         self.inputs: list[Boundary] = []
         self.outputs: list[Boundary] = []
+
+    def incoming(self, node_id: str) -> list[Link]:
+        """The links that the table says end at a node, in file order."""
+        if self._incoming is None:
+            self._incoming = {}
+            for link in self.links.values():
+                self._incoming.setdefault(link.target, []).append(link)
+        return self._incoming.get(node_id, [])

@@ -76,6 +76,7 @@ def _first_widget(
 def _promote(host: Node, index: int, source: Widget | Promoted) -> Promoted:
     widget = source.widget if isinstance(source, Promoted) else source
     promoted = Promoted(widget, source.value)
+    promoted.source = source.source
     host.promoted[index] = promoted
     slot = host.inputs[index]
     slot.widget = slot.name
