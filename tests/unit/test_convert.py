@@ -21,14 +21,11 @@ CASES = json.loads(gzip.decompress((DATA / "conversion_cases.json.gz").read_byte
 CASE_CATALOG = Catalog.from_json(CASES["object_info"])
 BY_NAME = {case["name"]: case for case in CASES["cases"]}
 
-# The page leaves links on whatever now sits at a slot's number; we keep them with the slot of their name.
-GLITCHES_OF_THE_PAGE = {("1.58", name) for name in ("dyngrow_A_gap", "dyngrow_B3", "dyngrow_B_gap", "dyngrow_B_mid")}
-
 
 def observed():
     for release in RELEASES:
         for case in CASES["cases"]:
-            if "output" in case["expected"].get(release, {}) and (release, case["name"]) not in GLITCHES_OF_THE_PAGE:
+            if "output" in case["expected"].get(release, {}):
                 yield pytest.param(release, case, id=f"{release}-{case['name']}")
 
 

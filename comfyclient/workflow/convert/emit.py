@@ -112,6 +112,8 @@ class Emitter:
                 return self._replacer.replace(value)
         if spec.kind == "index":
             return custom_combo_index(node)
+        if spec.kind == "PREVIEW_3D":
+            return ""  # what the viewer shows is never sent
         if spec.kind == "CURVE":
             return self._curve(value)
         if spec.kind == "COMBO":

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from comfyclient.workflow.catalog import AUTOGROW, DYNAMIC_COMBO, DYNAMIC_GROUP
 from comfyclient.workflow.convert.javascript import UNDEFINED, js_key_order
+from comfyclient.workflow.convert.linktable import Held, Layout, LinkTable
 from comfyclient.workflow.convert.model import Link, Node, Slot, Widget
 from comfyclient.workflow.convert.nodes import NodeModel, socket_type
 from comfyclient.workflow.convert.releases import Rules
@@ -56,12 +57,13 @@ class _Autogrow:
 class LiveNode:
     """The dynamic side of one node: its autogrow lists and what a change of value does to its slots and widgets."""
 
-    __slots__ = ("autogrow", "node", "rules")
+    __slots__ = ("autogrow", "node", "rules", "table")
 
     def __init__(self, node: Node, rules: Rules) -> None:
         self.node = node
         self.rules = rules
         self.autogrow: dict[str, _Autogrow] = {}
+        self.table: LinkTable | None = None
 
     def add_all(self, declared: Iterable[Declared]) -> None:
         """Add a class's inputs: the page adds all sockets first, then all widgets, each in declared order."""
@@ -91,10 +93,10 @@ class LiveNode:
             widget = self.append_widget(spec)
             if spec.declared is not None and first is None:
                 first = widget
-        if not declared.options.get("socketless"):
-            self.node.inputs.append(Slot(declared.name, declared.type, declared.name))
         if first is not None and declared.type in {DYNAMIC_COMBO, DYNAMIC_GROUP}:
             set_value(self.node, first, first.value)
+        if not declared.options.get("socketless"):
+            self.node.inputs.append(Slot(declared.name, declared.type, declared.name))
 
     def append_widget(self, spec: WidgetSpec) -> Widget:
         """Add one widget, under a name of its own where the release insists on that."""
@@ -110,15 +112,16 @@ class LiveNode:
         if ordinal >= group.max or not group.inputs:
             return
         node = self.node
+        before = self.table.take_down() if self.table is not None else None
+        held = dict(before[1]) if before is not None else {}
         added: list[Slot] = []
         for key, spec, optional in group.inputs:
             name = f"{group_name}.{group.slot_name(ordinal, key)}"
-            before = len(node.inputs)
+            first = len(node.inputs)
             declared = declare(name, spec, optional, self.rules)
             self.add_socket(declared)
             self.add_widget(declared)
-            created = node.inputs[before:]
-            del node.inputs[before:]
+            created = _cut(node.inputs, first)
             for slot in created[-1:]:
                 if len(group.inputs) != 1:
                     self.reserve(slot)
@@ -128,6 +131,8 @@ class LiveNode:
                 node.inputs.remove(existing)
                 if slot.saved_link is None:
                     slot.saved_link = existing.saved_link
+                if id(existing) in held:
+                    held.setdefault(id(slot), held[id(existing)])
                 slot.label = existing.label or slot.label
         last = group.inputs[-1][0]
         previous = f"{group_name}.{group.slot_name(ordinal - 1, last)}" if ordinal else f"{group_name}.{last}"
@@ -137,6 +142,8 @@ class LiveNode:
                 at = index + 1
                 break
         node.inputs[at:at] = added
+        if self.table is not None and before is not None:
+            self.table.write_back(before, held)
 
     def reserve(self, slot: Slot) -> None:
         """Keep a socket's place among the widget keys of the prompt."""
@@ -154,8 +161,6 @@ class LiveNode:
             return
         if slot.widget is not None:
             self.reserve(slot)
-        if slot.saved_link is None:
-            return
         ordinal = group.ordinal(slot.name[len(group_name) + 1 :])
         if ordinal is not None:
             self.grow(group_name, ordinal + 1)
@@ -163,14 +168,16 @@ class LiveNode:
     def rebuild(self, widget: Widget, children: list[Declared]) -> None:
         """Replace the slots and widgets below a dynamic widget; links survive on slots of the same name."""
         node = self.node
+        before = self.table.take_down() if self.table is not None else None
+        held = dict(before[1]) if before is not None else {}
         prefix = f"{widget.spec.name}."
         removed = [slot for slot in node.inputs if slot.name.startswith(prefix)]
         if removed:
             node.inputs = [slot for slot in node.inputs if not slot.name.startswith(prefix)]
         node.widgets[:] = [other for other in node.widgets if not other.name.startswith(prefix)]
-        for name in [name for name in self.autogrow if name.startswith(prefix)]:
-            del self.autogrow[name]
         if not children:
+            if self.table is not None and before is not None:
+                self.table.write_back(before, held)
             return
         at = node.widgets.index(widget) + 1
         first_widget, first_input = len(node.widgets), len(node.inputs)
@@ -181,11 +188,47 @@ class LiveNode:
         inputs_at = node.slot_index(widget.spec.name) + 1
         if inputs_at > 0:
             node.inputs[inputs_at:inputs_at] = _cut(node.inputs, first_input)
+        if self.table is not None and before is not None:
+            self._hand_over(self.table, before, held, removed)
+            return
         for old in removed:
             index = node.slot_index(old.name)
             if index >= 0 and old.saved_link is not None:
                 node.inputs[index].saved_link = old.saved_link
                 self.connected(index)
+
+    def _hand_over(self, table: LinkTable, before: Layout, held: Held, removed: list[Slot]) -> None:
+        """Links go to the new slots of the same names; a list may grow for each, which moves the slots after it."""
+        for old in removed:
+            index = self.node.slot_index(old.name)
+            if index >= 0 and id(old) in held:
+                held[id(self.node.inputs[index])] = held[id(old)]
+        for slot in table.write_back(before, held):
+            index = next((at for at, other in enumerate(self.node.inputs) if other is slot), -1)
+            if index >= 0:
+                self.connected(index)
+
+    def open_table(self, incoming: Iterable[Link], named: Mapping[str, list[str]]) -> None:
+        """From now on links sit on slot numbers."""
+        self.table = LinkTable(self.node, incoming, named)
+
+    def realign_children(self, named: Mapping[str, list[str]], inputs: Iterable[str]) -> None:
+        """Before values are restored: links of a dynamic widget's children, and of plain inputs, go to their names."""
+        rest = {
+            link: kept
+            for link, names in named.items()
+            if (kept := [name for name in names if name.rpartition(".")[0] not in self.autogrow])
+        }
+        widgets = {widget.name for widget in self.node.widgets}
+        owners = {name.rpartition(".")[0] for name in inputs} - self.autogrow.keys()
+        if self.table is not None and not owners.isdisjoint(widgets):
+            self.table.realign(rest, self.connected)
+
+    def close_table(self, named: Mapping[str, list[str]]) -> None:
+        """After loading: links go to the slots of their names, and stay."""
+        if self.table is not None:
+            self.table.realign(named, self.connected)
+            self.table.settle()
 
 
 _PLACEHOLDER: Final = WidgetSpec("", "placeholder", UNDEFINED, stored=False)
@@ -263,9 +306,14 @@ def connect_existing(node: Node, links: Mapping[str, Link]) -> None:
     live = node.live
     if live is None or not live.autogrow:
         return
+    # With a links table the page goes by what the file says of each slot number, however the slots have moved.
+    as_saved = [slot.saved_link for slot in node.inputs] if live.table is not None else None
     index = 0
     while index < len(node.inputs):
-        saved = node.inputs[index].saved_link
+        if as_saved is None:
+            saved = node.inputs[index].saved_link
+        else:
+            saved = as_saved[index] if index < len(as_saved) else None
         if saved is not None and saved in links:
             live.connected(index)
         index += 1

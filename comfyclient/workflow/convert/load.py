@@ -11,13 +11,13 @@ from comfyclient.workflow.catalog import DYNAMIC_COMBO, Catalog
 from comfyclient.workflow.convert.everywhere import apply_saved_links
 from comfyclient.workflow.convert.groupnodes import unpack_group_nodes
 from comfyclient.workflow.convert.javascript import UNDEFINED
-from comfyclient.workflow.convert.live import build, connect_existing, set_value
+from comfyclient.workflow.convert.live import LiveNode, build, connect_existing, set_value
 from comfyclient.workflow.convert.model import BYPASSED, MUTED, Graph, Node, Promoted, Slot, Widget
 from comfyclient.workflow.convert.nodes import NodeModel, compile_node
 from comfyclient.workflow.convert.normalise import Warn, link_key, read_graphs
 from comfyclient.workflow.convert.releases import Rules
 from comfyclient.workflow.convert.subgraphs import configure_host, migrate_proxies
-from comfyclient.workflow.convert.values import restore, saved_values
+from comfyclient.workflow.convert.values import Saved, restore, saved_values
 from comfyclient.workflow.convert.virtual import VIRTUAL_NODES
 from comfyclient.workflow.convert.widgets import WidgetSpec
 
@@ -180,8 +180,28 @@ def _configure_catalog_node(node: Node, loaded: Loaded) -> None:
     if isinstance(outputs, list) and len(outputs) > len(node.outputs):
         node.outputs += [_type_of(entry) for entry in outputs[len(node.outputs) :]]
     values = saved_values(node, rules)
+    if node.live is not None and rules.links_table:
+        _load_by_table(node, node.live, values, rules)
+        return
     connect_existing(node, node.graph.links)
     restore(node, values, rules)
+
+
+def _load_by_table(node: Node, live: LiveNode, values: Saved, rules: Rules) -> None:
+    """A node whose slots move, where links sit on slot numbers until all is restored."""
+    incoming = node.graph.incoming(node.id)
+    arriving = {link.id for link in incoming}
+    named: dict[str, list[str]] = {}
+    for entry in _saved_inputs(node):
+        link = link_key(entry.get("link"))
+        if link in arriving and link is not None:
+            named.setdefault(link, []).append(_name_of(entry))
+    inputs = [slot.name for slot in node.inputs]
+    live.open_table(incoming, named)
+    connect_existing(node, node.graph.links)
+    live.realign_children(named, inputs)
+    restore(node, values, rules)
+    live.close_table(named)
 
 
 def _rename_duplicates(node: Node) -> None:
@@ -219,7 +239,7 @@ def _merge_inputs(node: Node, rules: Rules, *, keep_extra: bool = True) -> None:
 
 def _place_links(node: Node, rules: Rules) -> None:
     """Where the links table decides: a slot that names a link of this node has it, the rest goes by slot number."""
-    if not rules.links_table:
+    if not rules.links_table or node.live is not None:
         return
     incoming = node.graph.incoming(node.id)
     if not incoming:
