@@ -32,9 +32,7 @@ VALUES = {
 hostile = st.one_of(
     st.text(max_size=400),
     st.text(alphabet="./\\ :-~\x00\u202e\u0301aé🦊", max_size=60),
-    st.sampled_from(
-        ["con", "NUL.txt", "com1.tar.gz", "Lpt¹", "..", ".", "", "a/../b", "..\\..\\x", "-rf", "a. . ."]
-    ),
+    st.sampled_from(["con", "NUL.txt", "com1.tar.gz", "Lpt¹", "..", ".", "", "a/../b", "..\\..\\x", "-rf", "a. . ."]),
 )
 
 
@@ -61,9 +59,7 @@ def test_what_is_safe_stays_as_it_is(name):
     assert safe_name(safe_name(name)) == safe_name(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["ComfyUI_00001_.png", "a b (1).webp", "фото 1.png", "vid.mp4", "no_extension"]
-)
+@pytest.mark.parametrize("name", ["ComfyUI_00001_.png", "a b (1).webp", "фото 1.png", "vid.mp4", "no_extension"])
 def test_ordinary_names_are_kept(name):
     assert safe_name(name) == name
 

@@ -1,0 +1,200 @@
+"""Run ComfyUI workflows on machines elsewhere, without a browser.
+
+::
+
+    from comfyclient import ComfyClient, Workflow
+
+    async with ComfyClient("http://127.0.0.1:8188") as comfy:
+        job = await comfy.queue(Workflow.load("wf.json"), {"6.text": "a red fox"}, seed=42)
+        result = await job.result()
+        await result.save("out/")
+
+The same without an event loop is in `comfyclient.blocking`. Names are loaded when they are first used, so that
+importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from comfyclient._version import __version__
+
+if TYPE_CHECKING:
+    from comfyclient.auth import Auth, BasicAuth
+    from comfyclient.client import ComfyClient
+    from comfyclient.errors import (
+        AuthError,
+        AuthRequired,
+        CatalogError,
+        CheckFailed,
+        ComfyClientError,
+        ConfigError,
+        EditError,
+        InstanceUnavailable,
+        JobCancelled,
+        JobFailed,
+        JobLost,
+        NotComfyUI,
+        OutcomeUnknown,
+        OutputExists,
+        Problem,
+        PromptRejected,
+        ProtocolError,
+        TransferError,
+        WorkflowError,
+        WorkflowUnreadable,
+    )
+    from comfyclient.job import Job
+    from comfyclient.names import Template
+    from comfyclient.prepare import Prepared
+    from comfyclient.result import Output, Result
+    from comfyclient.wire.answers import Device, SystemInfo, Uploaded
+    from comfyclient.wire.events import (
+        Finished,
+        JobEvent,
+        NodeFinished,
+        NodeProgress,
+        NodeStarted,
+        OutputReady,
+        Preview,
+        Queued,
+        Started,
+    )
+    from comfyclient.wire.outputs import OutputRef, TextOutput
+    from comfyclient.wire.progress import JobProgress
+    from comfyclient.wire.records import JobState
+    from comfyclient.wire.summary import JobSummary
+    from comfyclient.workflow.catalog import Catalog
+    from comfyclient.workflow.check import check
+    from comfyclient.workflow.convert import convert
+    from comfyclient.workflow.document import Workflow
+    from comfyclient.workflow.edit import apply_edits, apply_seed, find_seeds, list_inputs
+    from comfyclient.workflow.prompt import ConversionWarning, Prompt
+
+# Where each public name is defined.
+_HOMES = {
+    "auth": ("Auth", "BasicAuth"),
+    "client": ("ComfyClient",),
+    "errors": (
+        "AuthError",
+        "AuthRequired",
+        "CatalogError",
+        "CheckFailed",
+        "ComfyClientError",
+        "ConfigError",
+        "EditError",
+        "InstanceUnavailable",
+        "JobCancelled",
+        "JobFailed",
+        "JobLost",
+        "NotComfyUI",
+        "OutcomeUnknown",
+        "OutputExists",
+        "Problem",
+        "PromptRejected",
+        "ProtocolError",
+        "TransferError",
+        "WorkflowError",
+        "WorkflowUnreadable",
+    ),
+    "job": ("Job",),
+    "names": ("Template",),
+    "prepare": ("Prepared",),
+    "result": ("Output", "Result"),
+    "wire.answers": ("Device", "SystemInfo", "Uploaded"),
+    "wire.events": (
+        "Finished",
+        "JobEvent",
+        "NodeFinished",
+        "NodeProgress",
+        "NodeStarted",
+        "OutputReady",
+        "Preview",
+        "Queued",
+        "Started",
+    ),
+    "wire.outputs": ("OutputRef", "TextOutput"),
+    "wire.progress": ("JobProgress",),
+    "wire.records": ("JobState",),
+    "wire.summary": ("JobSummary",),
+    "workflow.catalog": ("Catalog",),
+    "workflow.check": ("check",),
+    "workflow.convert": ("convert",),
+    "workflow.document": ("Workflow",),
+    "workflow.edit": ("apply_edits", "apply_seed", "find_seeds", "list_inputs"),
+    "workflow.prompt": ("ConversionWarning", "Prompt"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Auth",
+    "AuthError",
+    "AuthRequired",
+    "BasicAuth",
+    "Catalog",
+    "CatalogError",
+    "CheckFailed",
+    "ComfyClient",
+    "ComfyClientError",
+    "ConfigError",
+    "ConversionWarning",
+    "Device",
+    "EditError",
+    "Finished",
+    "InstanceUnavailable",
+    "Job",
+    "JobCancelled",
+    "JobEvent",
+    "JobFailed",
+    "JobLost",
+    "JobProgress",
+    "JobState",
+    "JobSummary",
+    "NodeFinished",
+    "NodeProgress",
+    "NodeStarted",
+    "NotComfyUI",
+    "OutcomeUnknown",
+    "Output",
+    "OutputExists",
+    "OutputReady",
+    "OutputRef",
+    "Prepared",
+    "Preview",
+    "Problem",
+    "Prompt",
+    "PromptRejected",
+    "ProtocolError",
+    "Queued",
+    "Result",
+    "Started",
+    "SystemInfo",
+    "Template",
+    "TextOutput",
+    "TransferError",
+    "Uploaded",
+    "Workflow",
+    "WorkflowError",
+    "WorkflowUnreadable",
+    "__version__",
+    "apply_edits",
+    "apply_seed",
+    "check",
+    "convert",
+    "find_seeds",
+    "list_inputs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

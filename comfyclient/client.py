@@ -1,0 +1,385 @@
+"""`ComfyClient`: one ComfyUI instance, asynchronously."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from comfyclient._http import Http, parse_url
+from comfyclient.ahead import run_ahead
+from comfyclient.errors import CheckFailed, JobLost
+from comfyclient.job import Instance, Job
+from comfyclient.look import HistoryReader, find_for_sure, read_queue
+from comfyclient.prepare import (
+    Prepared,
+    build,
+    find_local_files,
+    not_yet_there,
+    seeds_of,
+    upload_all,
+)
+from comfyclient.queueing import cancel, check_prompt_id, encode_prompt, new_prompt_id, submit
+from comfyclient.socket import EventSocket
+from comfyclient.transfer import Transfers
+from comfyclient.watch import Watcher
+from comfyclient.wire.answers import SystemInfo
+from comfyclient.wire.lifecycle import Cadence
+from comfyclient.wire.records import JobState
+from comfyclient.wire.summary import JobSummary
+from comfyclient.workflow.catalog import Catalog
+from comfyclient.workflow.check import check as check_prompt
+from comfyclient.workflow.prompt import Prompt
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+    from types import TracebackType
+
+    from yarl import URL
+
+    from comfyclient.auth import Auth
+    from comfyclient.errors import Problem
+    from comfyclient.prepare import LocalFile
+    from comfyclient.wire.answers import Uploaded
+    from comfyclient.wire.outputs import OutputRef
+    from comfyclient.workflow.document import Workflow
+    from comfyclient.workflow.prompt import ConversionWarning
+
+__all__ = ["ComfyClient"]
+
+_FRESH: Final = 2.0  # seconds for which a catalog's lists of files are taken for current
+
+
+class ComfyClient:
+    """One instance of ComfyUI: one session, one websocket, any number of jobs.
+
+    ::
+
+        async with ComfyClient("http://127.0.0.1:8188") as comfy:
+            job = await comfy.queue(Workflow.load("wf.json"), {"6.text": "a red fox"}, seed=42)
+            result = await job.result()
+            await result.save("out/")
+
+    Use it in one event loop, and close it, or use it as a context manager. Nothing is sent before the first call.
+
+    Args:
+        url: Where the instance is, with its scheme; a path prefix is kept.
+        auth: How to be let in; ``None`` for an instance without a login.
+        client_id: The address of this client's events. Never give two clients the same at the same time.
+        timeout: Seconds that an HTTP call may take; transfers of files are bounded by silence instead.
+        trust_env: Whether proxies named in the environment are used.
+        poll_interval: Seconds between looks at the server's record while nothing is heard over the websocket.
+        patience: Seconds in which the server cannot be asked, after which a job's outcome counts as unknown.
+
+    Raises:
+        ConfigError: The url makes no sense.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8188",
+        *,
+        auth: Auth | None = None,
+        client_id: str | None = None,
+        timeout: float = 30.0,
+        trust_env: bool = False,
+        poll_interval: float = 2.0,
+        patience: float = 120.0,
+    ) -> None:
+        base, in_url = parse_url(url)
+        self.client_id = client_id or str(uuid.uuid4())
+        self._http = Http(base, auth=auth or in_url, timeout=timeout, trust_env=trust_env)
+        cadence = Cadence(first=min(0.1, poll_interval), most=poll_interval)
+        self._watcher = Watcher(self._http, cadence=cadence, patience=patience)
+        self._socket = EventSocket(
+            self._http,
+            self.client_id,
+            on_frame=self._watcher.on_frame,
+            on_connection=self._watcher.on_connection,
+        )
+        self._transfers = Transfers(self._http)
+        self._instance = Instance(self._http, self._watcher, self._transfers)
+        self._catalog: Catalog | None = None
+        self._catalog_at = 0.0
+        self._catalog_gate = asyncio.Lock()
+
+    @property
+    def url(self) -> URL:
+        """The base of the instance's address, without credentials."""
+        return self._http.base
+
+    @property
+    def connected(self) -> bool:
+        """Whether events arrive over the websocket. Without it jobs are followed by polling."""
+        return self._socket.connected
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the session and the socket. Jobs on the instance go on; who still waits here gets OutcomeUnknown."""
+        await self._socket.close()
+        await self._watcher.close()
+        await self._http.close()
+
+    # The instance
+
+    async def info(self) -> SystemInfo:
+        """What the instance says about itself.
+
+        Raises:
+            NotComfyUI: Something else answers there.
+            InstanceUnavailable: Nobody answers.
+        """
+        return SystemInfo.from_json(await self._http.get_json("/system_stats"))
+
+    async def catalog(self, *, refresh: bool = False) -> Catalog:
+        """The instance's node definitions; read once, unless ``refresh`` is set.
+
+        Raises:
+            CatalogError: The answer is no catalog.
+            InstanceUnavailable: Nobody answers.
+        """
+        async with self._catalog_gate:
+            if self._catalog is None or refresh:
+                info = await self.info()
+                document = await self._http.get_json("/object_info")
+                self._catalog = Catalog.from_json(document, version=info.comfyui_version, source=str(self.url))
+                self._catalog_at = asyncio.get_running_loop().time()
+            return self._catalog
+
+    # Queueing
+
+    async def queue(
+        self,
+        workflow: Workflow | Prompt | Mapping[str, Any],
+        edits: Mapping[str, Any] | None = None,
+        *,
+        seed: int | Literal["random"] | None = None,
+        check: bool = True,
+        front: bool = False,
+        prompt_id: str | None = None,
+        extra_data: Mapping[str, Any] | None = None,
+        previews: bool = False,
+        upload_dir: str | os.PathLike[str] | None = None,
+        frontend: str | None = None,
+    ) -> Job:
+        """Queue a workflow: `prepare` it, then `submit` it. See there for arguments and errors."""
+        prepared = await self.prepare(workflow, edits, seed=seed, check=check, upload_dir=upload_dir, frontend=frontend)
+        return await self.submit(prepared, front=front, prompt_id=prompt_id, extra_data=extra_data, previews=previews)
+
+    async def prepare(
+        self,
+        workflow: Workflow | Prompt | Mapping[str, Any],
+        edits: Mapping[str, Any] | None = None,
+        *,
+        seed: int | Literal["random"] | None = None,
+        check: bool = True,
+        upload_dir: str | os.PathLike[str] | None = None,
+        frontend: str | None = None,
+    ) -> Prepared:
+        """Make the prompt that is to be sent. Nothing is queued; files are uploaded only if all else is well.
+
+        Args:
+            workflow: A workflow in UI or API format, its JSON, or a prompt.
+            edits: Values by address, ``{"6.text": "a red fox"}``.
+            seed: A number for every seed input, ``"random"`` for one made up here, ``None`` to keep them.
+            check: Whether to look for what would not run.
+            upload_dir: Where local input files are looked for, usually the workflow's folder. An upload input
+                that names a file there gets the name under which the instance received it. ``None``: nothing is
+                uploaded.
+            frontend: The frontend release whose conversion to follow; by default the newest known.
+
+        Raises:
+            WorkflowError: It cannot be read or converted, or an edit does not fit (EditError).
+            CheckFailed: It would not run; all problems at once.
+            TransferError: An input file could not be uploaded.
+        """
+        if isinstance(workflow, Prompt) and not edits and seed is None and not check and upload_dir is None:
+            return Prepared(workflow)
+        catalog = await self.catalog()
+        before, prompt = build(workflow, catalog, edits=edits, seed=seed, frontend=frontend)
+        files: list[LocalFile] = []
+        if upload_dir is not None:
+            files = await asyncio.to_thread(find_local_files, before, prompt, catalog, Path(upload_dir))
+        if check:
+            await self._check(prompt, files)
+        if files:
+            prompt = await upload_all(prompt, files, self._transfers)
+        return Prepared(prompt, seeds_of(prompt, catalog))
+
+    async def submit(
+        self,
+        prompt: Prompt | Prepared,
+        *,
+        front: bool = False,
+        prompt_id: str | None = None,
+        extra_data: Mapping[str, Any] | None = None,
+        previews: bool = False,
+    ) -> Job:
+        """Send a prompt as it is. It is queued at most once, whatever happens to the connection.
+
+        Args:
+            prompt: What `prepare` made, or a prompt.
+            front: Before all other waiting jobs.
+            prompt_id: The job's id, a UUID; made up by default.
+            extra_data: What else travels with it. Everybody who can reach the instance can read it.
+            previews: Ask the instance for pictures of what is unfinished, for `Job.events`.
+
+        Returns:
+            The job. ``job.warnings`` names outputs that the server dropped because they cannot run.
+
+        Raises:
+            PromptRejected: The server refused it.
+            InstanceUnavailable: It was not queued.
+            OutcomeUnknown: The answer got lost and the server cannot be asked; it may be queued.
+        """
+        prepared = prompt if isinstance(prompt, Prepared) else Prepared(prompt)
+        sent = prepared.prompt
+        job_id = new_prompt_id() if prompt_id is None else check_prompt_id(prompt_id)
+        extra = {"preview_method": "auto" if previews else "none", **(extra_data or {})}
+        body = encode_prompt(sent, prompt_id=job_id, client_id=self.client_id, extra_data=extra, front=front)
+        await self._socket.start()
+        following = self._watcher.follow(job_id, sent.nodes.keys(), sent.title)
+        try:
+            accepted = await submit(self._http, self._watcher, following, body, sent)
+        except BaseException:
+            self._watcher.forget(following)
+            raise
+        warnings: tuple[ConversionWarning | Problem, ...] = (*sent.warnings, *accepted.problems)
+        return Job(self._instance, following, sent, seeds=prepared.seeds, warnings=warnings)
+
+    async def run(
+        self,
+        prompts: Iterable[Prompt | Prepared] | AsyncIterable[Prompt | Prepared],
+        *,
+        ahead: int = 32,
+        queued: Callable[[Job], None] | None = None,
+        extra_data: Mapping[str, Any] | None = None,
+        previews: bool = False,
+    ) -> AsyncIterator[Job]:
+        """Submit many, keeping up to ``ahead`` of them in the instance's queue, and yield each when it has ended.
+
+        Args:
+            prompts: What to submit, in this order; taken one by one as there is room.
+            ahead: How many may be unfinished at a time.
+            queued: Called with each job when it has been queued.
+            extra_data: As in `submit`.
+            previews: As in `submit`.
+
+        Raises:
+            PromptRejected: As `submit` does, after what was queued before has ended and was yielded.
+        """
+
+        async def send(prompt: Prompt | Prepared) -> Job:
+            return await self.submit(prompt, extra_data=extra_data, previews=previews)
+
+        async with contextlib.aclosing(run_ahead(prompts, send, ahead=ahead, queued=queued)) as jobs:
+            async for job in jobs:
+                yield job
+
+    # Jobs
+
+    async def job(self, prompt_id: str) -> Job:
+        """Take up a job that is on the instance already, whoever queued it.
+
+        Raises:
+            JobLost: The instance does not know it.
+        """
+        following = self._watcher.get(prompt_id)
+        look, found = await find_for_sure(self._http, prompt_id)
+        if found is None:
+            raise JobLost(f"job {prompt_id}: the instance does not know it", prompt_id=prompt_id)
+        nodes = {node_id: dict(node) for node_id, node in found.prompt_nodes.items() if isinstance(node, dict)}
+        prompt = Prompt(nodes, found.workflow)
+        if following is None:
+            own = found.extra_data.get("client_id") == self.client_id
+            following = self._watcher.follow(prompt_id, nodes.keys(), prompt.title, own=own)
+            self._watcher.learn(following, look)
+        seeds = seeds_of(prompt, self._catalog) if self._catalog is not None else {}
+        return Job(self._instance, following, prompt, seeds=seeds)
+
+    async def jobs(self, *, limit: int = 100) -> list[JobSummary]:
+        """The jobs on the instance, whoever queued them.
+
+        Returns:
+            What runs, what waits in its order, then up to ``limit`` that have ended, the newest first.
+        """
+        queue, _ = await read_queue(self._http)
+        records = await HistoryReader(self._http).newest(limit)
+        return [
+            *(JobSummary.of_queued(item, JobState.RUNNING) for item in queue.running),
+            *(JobSummary.of_queued(item, JobState.PENDING) for item in queue.pending),
+            *(JobSummary.of_record(record) for record in reversed(records)),
+        ]
+
+    async def cancel(self, prompt_id: str) -> JobState:
+        """Take a job off the queue, or interrupt it if it runs. No other job is touched.
+
+        Returns:
+            CANCELLED if it had not begun, RUNNING if it was told to stop (it may yet succeed), its state if it had
+            ended, LOST if the instance does not know it.
+        """
+        return await cancel(self._http, self._watcher, prompt_id)
+
+    # Files
+
+    async def upload(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        *,
+        name: str | None = None,
+        subfolder: str = "",
+        type: Literal["input", "temp", "output"] = "input",
+        overwrite: bool = False,
+    ) -> Uploaded:
+        """Send a file to the instance; ``.value`` of the answer is what an input that loads it must say.
+
+        Args:
+            source: A file, or its bytes.
+            name: Its name there. By default one made of its own and its content, so that no file is sent twice.
+            subfolder: Folder there.
+            type: Which of the instance's folders.
+            overwrite: Replace a file of that name, rather than find a free one.
+
+        Raises:
+            TransferError: It cannot be read, or the instance did not take it.
+        """
+        data = source if isinstance(source, bytes) else Path(source)
+        return await self._transfers.upload(data, name=name, subfolder=subfolder, kind=type, overwrite=overwrite)
+
+    async def read(self, output: OutputRef) -> bytes:
+        """Fetch a file of the instance into memory.
+
+        Raises:
+            TransferError: It cannot be fetched.
+        """
+        return await self._transfers.read(output)
+
+    async def download(self, output: OutputRef, dest: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Fetch a file of the instance into the file ``dest``, which appears whole or not at all.
+
+        Raises:
+            OutputExists: It is there already, and ``overwrite`` is not set.
+            TransferError: It cannot be fetched or written.
+        """
+        path = Path(dest)
+        return await self._transfers.save(output, path.parent, (path.name,), overwrite=overwrite, rename=False)
+
+    async def _check(self, prompt: Prompt, files: list[LocalFile]) -> None:
+        """Refuse what would not run. Lists of files change: before that, they are read anew."""
+        catalog = await self.catalog()
+        problems = [p for p in check_prompt(prompt, catalog) if not not_yet_there(p, files)]
+        if problems and asyncio.get_running_loop().time() - self._catalog_at > _FRESH:
+            catalog = await self.catalog(refresh=True)
+            problems = [p for p in check_prompt(prompt, catalog) if not not_yet_there(p, files)]
+        if problems:
+            raise CheckFailed(problems)

@@ -1,0 +1,118 @@
+"""Looks at the server's record: which jobs wait or run, and how others ended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from comfyclient.errors import ProtocolError
+from comfyclient.wire.lifecycle import CONFIRM_AFTER, Look, Where
+from comfyclient.wire.records import HistoryRecord, Queue, QueueItem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from comfyclient._http import Http
+
+__all__ = ["HistoryReader", "find", "find_for_sure", "read_queue"]
+
+_BATCH_BYTES: Final = 16 * 2**20
+_FIRST_BATCH: Final = 32
+
+
+async def read_queue(http: Http) -> tuple[Queue, int]:
+    """``GET /queue``, and how many bytes the answer had: it holds every waiting prompt and workflow."""
+    reply = await http.get("/queue")
+    return Queue.from_json(reply.json()), len(reply.body)
+
+
+class HistoryReader:
+    """Reads records out of the history, many at once where that is cheaper."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._entry_bytes = 0
+
+    @property
+    def batch(self) -> int:
+        """How many records to ask for at once, by what they weighed last time."""
+        return max(1, _BATCH_BYTES // self._entry_bytes) if self._entry_bytes else _FIRST_BATCH
+
+    async def read(self, ids: Sequence[str]) -> dict[str, HistoryRecord | ProtocolError]:
+        """Read the records of some jobs; ids without one are left out.
+
+        A record that cannot be understood is given as the error that says so.
+        """
+        if len(ids) == 1:
+            return _records(ids, await self._get(_path(ids[0])))
+        # The newest as many: if nobody else uses the instance, these are the ones.
+        newest = await self._get("/history", max_items=str(len(ids)))
+        found = _records(ids, newest)
+        if len(newest) >= len(ids):  # else that was the whole history
+            for prompt_id in ids:
+                if prompt_id not in found:
+                    found |= _records((prompt_id,), await self._get(_path(prompt_id)))
+        return found
+
+    async def newest(self, limit: int) -> list[HistoryRecord]:
+        """The newest records, oldest of them first."""
+        if limit <= 0:
+            return []
+        body = await self._get("/history", max_items=str(limit))
+        return [record for record in _records(tuple(body), body).values() if isinstance(record, HistoryRecord)]
+
+    async def _get(self, path: str, **params: str) -> Mapping[str, Any]:
+        reply = await self._http.get(path, params=params)
+        body = reply.json()
+        if not isinstance(body, dict):
+            raise ProtocolError("GET /history: the answer is no object")
+        if body:
+            self._entry_bytes = max(1, len(reply.body) // len(body))
+        return body
+
+
+def _path(prompt_id: str) -> str:
+    return f"/history/{quote(prompt_id, safe='')}"
+
+
+def _records(ids: Sequence[str], body: Mapping[str, Any]) -> dict[str, HistoryRecord | ProtocolError]:
+    return {prompt_id: _record(prompt_id, body[prompt_id]) for prompt_id in ids if prompt_id in body}
+
+
+def _record(prompt_id: str, entry: Any) -> HistoryRecord | ProtocolError:
+    try:
+        return HistoryRecord.from_json(prompt_id, entry)
+    except ProtocolError as error:
+        return error
+
+
+async def find(http: Http, prompt_id: str) -> tuple[Look, QueueItem | HistoryRecord | None]:
+    """Find one job: first the queue, then the history, because that is the way jobs go.
+
+    Returns:
+        Where it is, and what the server has of it.
+    """
+    asked_at = asyncio.get_running_loop().time()
+    queue, _ = await read_queue(http)
+    item = queue.find(prompt_id)
+    if item is not None:
+        where = Where.RUNNING if any(item is other for other in queue.running) else Where.PENDING
+        return Look(where, asked_at, position=queue.position(prompt_id)), item
+    found = (await HistoryReader(http).read((prompt_id,))).get(prompt_id)
+    if isinstance(found, ProtocolError):
+        raise found
+    if found is None:
+        return Look(Where.ABSENT, asked_at), None
+    return Look(Where.ENDED, asked_at, record=found), found
+
+
+async def find_for_sure(
+    http: Http, prompt_id: str, *, pause: float = CONFIRM_AFTER
+) -> tuple[Look, QueueItem | HistoryRecord | None]:
+    """`find`, but what is absent must be so twice, ``pause`` seconds apart."""
+    look, found = await find(http, prompt_id)
+    if look.where is Where.ABSENT:
+        await asyncio.sleep(pause)
+        look, found = await find(http, prompt_id)
+    return look, found

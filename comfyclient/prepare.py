@@ -1,0 +1,150 @@
+"""From a workflow to the prompt that is sent: converted, edited, seeded, its local files found."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from comfyclient.workflow.document import Workflow
+from comfyclient.workflow.edit import apply_edits, apply_seed, random_seed
+from comfyclient.workflow.inputs import seed_bounds, seed_specs
+from comfyclient.workflow.origins import write_back
+from comfyclient.workflow.prompt import Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from comfyclient.errors import Problem
+    from comfyclient.transfer import Transfers
+    from comfyclient.workflow.catalog import Catalog
+
+__all__ = ["LocalFile", "Prepared", "build", "find_local_files", "not_yet_there", "seeds_of", "upload_all"]
+
+_ANNOTATED: Final = re.compile(r" \[(input|output|temp)\]$")
+_RNG: Final = random.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prompt that is ready to be sent, and the seeds in it by address: ``{"3.seed": 42}``."""
+
+    prompt: Prompt
+    seeds: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """An input whose value names a file here, which the instance must be given."""
+
+    node_id: str
+    input: str
+    path: Path
+
+
+def build(
+    workflow: Workflow | Prompt | Mapping[str, Any],
+    catalog: Catalog,
+    *,
+    edits: Mapping[str, Any] | None = None,
+    seed: int | Literal["random"] | None = None,
+    frontend: str | None = None,
+) -> tuple[Prompt, Prompt]:
+    """Convert, edit and seed.
+
+    Returns:
+        The prompt as it came, and as it is to be sent.
+
+    Raises:
+        WorkflowError: It cannot be converted, or an edit does not fit.
+    """
+    before = workflow if isinstance(workflow, Prompt) else _convert(workflow, catalog, frontend)
+    prompt = apply_edits(before, edits, catalog) if edits else before
+    if seed is not None:
+        number = random_seed(_RNG, seed_bounds(prompt, catalog)) if seed == "random" else seed
+        prompt = apply_seed(prompt, catalog, number)
+    return before, prompt
+
+
+def _convert(workflow: Workflow | Mapping[str, Any], catalog: Catalog, frontend: str | None) -> Prompt:
+    from comfyclient.workflow.convert import convert
+
+    return convert(workflow, catalog, frontend=frontend)
+
+
+def seeds_of(prompt: Prompt, catalog: Catalog) -> dict[str, int]:
+    """The seeds in a prompt, by address."""
+    found = {}
+    for node_id, name in seed_specs(prompt, catalog):
+        value = prompt.nodes[node_id]["inputs"].get(name)
+        if isinstance(value, int):
+            found[f"{node_id}.{name}"] = value
+    return found
+
+
+def find_local_files(before: Prompt, prompt: Prompt, catalog: Catalog, upload_dir: Path | None) -> list[LocalFile]:
+    """The upload inputs (LoadImage and its kin) whose value names a file here.
+
+    A value that the workflow brought is looked up inside ``upload_dir`` only: a workflow from a stranger must not
+    send files from elsewhere. One that the user set may name any file, from the current folder or ``upload_dir``.
+    """
+    if upload_dir is None:
+        return []
+    found = []
+    for node_id, name, value in _uploads(prompt, catalog):
+        was = before.nodes.get(node_id, {}).get("inputs", {}).get(name)
+        path = _anywhere(value, upload_dir) if value != was else _inside(value, upload_dir)
+        if path is not None:
+            found.append(LocalFile(node_id, name, path))
+    return found
+
+
+def _uploads(prompt: Prompt, catalog: Catalog) -> Iterator[tuple[str, str, str]]:
+    for node_id, node in prompt.nodes.items():
+        spec = catalog.get(node["class_type"])
+        for wanted in spec.live_inputs(node["inputs"]) if spec is not None else ():
+            value = node["inputs"].get(wanted.name)
+            if wanted.upload and isinstance(value, str) and value and not _ANNOTATED.search(value):
+                yield node_id, wanted.name, value
+
+
+def _anywhere(value: str, upload_dir: Path) -> Path | None:
+    for path in (Path(value).expanduser(), upload_dir / value):
+        if _is_file(path):
+            return path
+    return None
+
+
+def _inside(value: str, upload_dir: Path) -> Path | None:
+    path = upload_dir / value
+    if not _is_file(path):
+        return None
+    return path if path.resolve().is_relative_to(upload_dir.resolve()) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def not_yet_there(problem: Problem, files: list[LocalFile]) -> bool:
+    """Whether a problem is only that a file has not been uploaded yet."""
+    places = {(file.node_id, file.input) for file in files}
+    return problem.code == "value_not_in_list" and (problem.node_id, problem.input) in places
+
+
+async def upload_all(prompt: Prompt, files: list[LocalFile], transfers: Transfers) -> Prompt:
+    """Upload the files and put the names that the instance gave them into the prompt and its workflow."""
+    paths = list(dict.fromkeys(file.path for file in files))
+    sent = await asyncio.gather(*(transfers.upload(path) for path in paths))
+    values = dict(zip(paths, (uploaded.value for uploaded in sent), strict=True))
+    changes = {(file.node_id, file.input): values[file.path] for file in files}
+    nodes = dict(prompt.nodes)
+    for (node_id, name), value in changes.items():
+        nodes[node_id] = {**nodes[node_id], "inputs": {**nodes[node_id]["inputs"], name: value}}
+    return write_back(prompt, replace(prompt, nodes=nodes), changes, ())

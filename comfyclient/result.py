@@ -1,0 +1,288 @@
+"""What a job produced: its outputs, and bringing them home."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from comfyclient import _json
+from comfyclient._version import __version__
+from comfyclient.files import PartFile, make_folders
+from comfyclient.names import DEFAULT_TEMPLATE, Template, alternatives, safe_name
+from comfyclient.wire.outputs import OutputRef, TextOutput
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Coroutine, Mapping, Sequence
+
+    from comfyclient.transfer import Transfers
+    from comfyclient.wire.records import HistoryRecord
+    from comfyclient.workflow.prompt import Prompt
+
+__all__ = ["Output", "Result"]
+
+_PARALLEL: Final = 4  # downloads at a time, for one job
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that a job produced, still on the instance.
+
+    ``title`` and ``class_type`` are those of the node that made it; for the other fields see `OutputRef`.
+    """
+
+    ref: OutputRef
+    title: str
+    class_type: str
+    _transfers: Transfers = field(repr=False)
+
+    @property
+    def node_id(self) -> str:
+        """The node of the prompt that made it."""
+        return self.ref.display_node_id or self.ref.node_id
+
+    @property
+    def kind(self) -> str:
+        """``"images"``, ``"audio"``, ``"gifs"``, …: the server's word."""
+        return self.ref.kind
+
+    @property
+    def filename(self) -> str:
+        """Its name on the instance. Not safe as a local name."""
+        return self.ref.filename
+
+    @property
+    def subfolder(self) -> str:
+        """Its folder on the instance."""
+        return self.ref.subfolder
+
+    @property
+    def type(self) -> str:
+        """``"output"``, or ``"temp"`` for previews, which are gone when the instance restarts."""
+        return self.ref.type
+
+    @property
+    def index(self) -> int:
+        """Its place among the files of its node, from 0."""
+        return self.ref.index
+
+    async def read(self) -> bytes:
+        """Fetch it into memory.
+
+        Raises:
+            TransferError: It cannot be fetched.
+        """
+        return await self._transfers.read(self.ref)
+
+    async def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Fetch it into a file, which appears whole or not at all.
+
+        Raises:
+            OutputExists: The file is there already, and ``overwrite`` is not set.
+            TransferError: It cannot be fetched or written.
+        """
+        path = Path(path)
+        return await self._transfers.save(self.ref, path.parent, (path.name,), overwrite=overwrite, rename=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, for ``--json`` and metadata files."""
+        return {**self.ref.to_json(), "title": self.title, "class_type": self.class_type}
+
+
+class Result:
+    """What a job that succeeded has produced.
+
+    Attributes:
+        prompt_id: The job.
+        outputs: Its files, in the order in which they were made, previews included.
+        texts: Texts that nodes showed.
+        seeds: The seeds it was sent with, by address.
+        started: When it began to run and ``ended``, by the server's clock; ``None`` if the server does not say.
+        cached_nodes: Nodes that were not run because their result was known.
+    """
+
+    def __init__(self, transfers: Transfers, record: HistoryRecord, prompt: Prompt, seeds: Mapping[str, int]) -> None:
+        self._transfers = transfers
+        self._prompt = prompt
+        self._record = record
+        self.prompt_id = record.prompt_id
+        self.seeds = dict(seeds)
+        self.outputs = tuple(self._output(ref) for ref in record.outputs if isinstance(ref, OutputRef))
+        self.texts = tuple(text for text in record.outputs if isinstance(text, TextOutput))
+        self.started = _moment(record.started_ms)
+        self.ended = _moment(record.ended_ms)
+        self.cached_nodes = record.cached_nodes
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds that it ran, by the server's clock."""
+        if self.started is None or self.ended is None:
+            return None
+        return max(0.0, (self.ended - self.started).total_seconds())
+
+    @property
+    def files(self) -> tuple[Output, ...]:
+        """The outputs worth keeping: those of type ``output``; if there are none, the previews."""
+        return tuple(o for o in self.outputs if o.type == "output") or self.outputs
+
+    def __repr__(self) -> str:
+        return f"<Result of {self.prompt_id}: {len(self.outputs)} files, {len(self.texts)} texts>"
+
+    async def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        template: str | Template = DEFAULT_TEMPLATE,
+        overwrite: bool = False,
+        texts: bool = False,
+        metadata: bool = False,
+    ) -> list[Path]:
+        """Fetch its `files` into a folder, which is made if need be. Each file appears whole or not at all.
+
+        Args:
+            folder: Where to. Nothing that the server says leads out of it.
+            template: How to name them: see `Template`.
+            overwrite: Replace files of the same name; else ``"name (1).png"`` is taken.
+            texts: Write the texts too, as ``NODE_INDEX.txt``.
+            metadata: Write ``PROMPT_ID.json`` too: prompt, workflow, seeds, times, instance, local names.
+
+        Returns:
+            The files, in the order of `files`; then the texts, then the metadata.
+
+        Raises:
+            ConfigError: The template makes no sense.
+            TransferError: A file cannot be fetched or written. Those that were are kept.
+        """
+        root = Path(folder)
+        pattern = template if isinstance(template, Template) else Template(template)
+        saved = await self._save_files(root, pattern, overwrite=overwrite)
+        paths = list(saved)
+        for text in self.texts if texts else ():
+            name = safe_name(f"{text.node_id}_{text.index}.txt")
+            paths.append(await _write(root, name, text.text, overwrite=overwrite))
+        if metadata:
+            about = _json.dumps(_finite(self._metadata(root, saved)), indent=2)
+            paths.append(await _write(root, f"{safe_name(self.prompt_id)}.json", about, overwrite=overwrite))
+        return paths
+
+    def to_json(self) -> dict[str, Any]:
+        """What it is, for ``--json``."""
+        return {
+            "prompt_id": self.prompt_id,
+            "started": self.started.isoformat() if self.started else None,
+            "ended": self.ended.isoformat() if self.ended else None,
+            "duration": self.duration,
+            "seeds": self.seeds,
+            "outputs": [output.to_json() for output in self.outputs],
+            "texts": [text.to_json() for text in self.texts],
+        }
+
+    async def _save_files(self, root: Path, pattern: Template, *, overwrite: bool) -> list[Path]:
+        gate = asyncio.Semaphore(_PARALLEL)
+
+        async def fetch(output: Output, parts: Sequence[str]) -> Path:
+            async with gate:
+                save = self._transfers.save
+                return await save(output.ref, root, parts, overwrite=overwrite, rename=not overwrite)
+
+        claimed: set[str] = set()
+        fetches = []
+        for number, output in enumerate(self.files, start=1):
+            parts = _claim(claimed, pattern.render(self._values(output, number)))
+            fetches.append(fetch(output, parts))
+        return await _all(fetches)
+
+    def _values(self, output: Output, number: int) -> dict[str, str | int]:
+        """What the fields of a template stand for."""
+        name = safe_name(output.filename)
+        stem, dot, extension = name.rpartition(".")
+        when = (self.started or dt.datetime.now(dt.UTC)).astimezone()
+        return {
+            "filename": name,
+            "stem": stem if dot else name,
+            "ext": extension if dot else "",
+            "subfolder": output.subfolder,
+            "prompt_id": self.prompt_id,
+            "node": output.node_id,
+            "title": output.title,
+            "class": output.class_type,
+            "kind": output.kind,
+            "type": output.type,
+            "index": output.index,
+            "number": number,
+            "seed": next(iter(self.seeds.values()), "none"),
+            "date": f"{when:%Y-%m-%d}",
+            "time": f"{when:%H-%M-%S}",
+        }
+
+    def _metadata(self, root: Path, saved: Sequence[Path]) -> dict[str, Any]:
+        places = {id(output): path for output, path in zip(self.files, saved, strict=True)}
+        outputs = [
+            output.to_json()
+            | {"file": places[id(output)].relative_to(root).as_posix() if id(output) in places else None}
+            for output in self.outputs
+        ]
+        return {
+            **self.to_json(),
+            "comfyclient": __version__,
+            "instance": self._transfers.instance,
+            "outputs": outputs,
+            "prompt": self._prompt.nodes,
+            "workflow": self._prompt.workflow,
+        }
+
+    def _output(self, ref: OutputRef) -> Output:
+        node_id = ref.display_node_id or ref.node_id
+        class_type = self._prompt.nodes.get(node_id, {}).get("class_type", "")
+        return Output(ref, self._prompt.title(node_id), str(class_type), self._transfers)
+
+
+def _claim(claimed: set[str], parts: tuple[str, ...]) -> tuple[str, ...]:
+    """A name that no other file of the same job gets, on systems that ignore case either."""
+    *folders, name = parts
+    for candidate in alternatives(name):
+        key = "/".join((*folders, candidate)).casefold()
+        if key not in claimed:
+            claimed.add(key)
+            return (*folders, candidate)
+    raise AssertionError("alternatives never end")
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, Path]]) -> list[Path]:
+    """Do it all at once; if one fails or the caller is cancelled, leave nothing running."""
+    tasks = [asyncio.create_task(item) for item in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _write(root: Path, name: str, text: str, *, overwrite: bool) -> Path:
+    def write() -> Path:
+        part = PartFile(make_folders(root, ()))
+        try:
+            part.write(text.encode("utf-8", "replace"))
+            return part.place((name,) if overwrite else alternatives(name), overwrite=overwrite)
+        finally:
+            part.discard()
+
+    return await asyncio.to_thread(write)
+
+
+def _moment(milliseconds: int | None) -> dt.datetime | None:
+    return None if milliseconds is None else dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN, and prompts that come from a server may hold one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value

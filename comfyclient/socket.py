@@ -1,0 +1,170 @@
+"""The websocket to one instance: kept open, always drained, never believed.
+
+A client that stops reading stalls every other client of that server, so the reader hands each frame to a
+function that must not wait, and takes the next. What is lost while the socket is down, the record tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from typing import TYPE_CHECKING, Final
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from comfyclient._http import USER_AGENT
+from comfyclient.errors import ComfyClientError
+from comfyclient.wire.messages import CLIENT_FLAGS, Status, decode, text_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from websockets.asyncio.client import ClientConnection
+
+    from comfyclient._http import Http
+
+__all__ = ["EventSocket"]
+
+_MAX_FRAME: Final = 256 * 2**20  # nodes may send whole pictures through the socket
+_REGISTER_TIMEOUT: Final = 5.0
+_PATIENCE: Final = 5.0  # for the first attempt: some proxies swallow handshakes, and jobs can do without
+_BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 30.0
+_REFUSED_FIRST: Final = 5.0  # a server that answered and refused will not change its mind soon
+
+# Its own level, so that a program that logs everything does not log the headers of the handshake.
+_log = logging.getLogger("comfyclient.socket")
+_log.setLevel(logging.INFO)
+
+
+class _Connect(connect):
+    """Redirects are answers here, not instructions: they may lead the credential to another host."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
+
+
+class EventSocket:
+    """Keeps a socket open from `start` to `close`, reconnecting with the same client id.
+
+    Args:
+        http: The session of the instance; it knows the address and the credential.
+        client_id: The address of this client's events.
+        on_frame: Called with each frame. It must return at once.
+        on_connection: Called with ``True`` when the server has registered the socket, with ``False`` when
+            it is lost.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        client_id: str,
+        *,
+        on_frame: Callable[[str | bytes], None],
+        on_connection: Callable[[bool], None],
+    ) -> None:
+        self._http = http
+        self._client_id = client_id
+        self._on_frame = on_frame
+        self._on_connection = on_connection
+        self._task: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self.connected = False
+        self.error: str | None = None
+
+    async def start(self) -> bool:
+        """Open the socket if it is not, and wait until the first attempt has come to something.
+
+        Returns:
+            Whether events arrive. If not, the attempts go on in the background.
+        """
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="comfyclient-socket")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._settled.wait()
+        return self.connected
+
+    async def close(self) -> None:
+        """Close the socket and end the attempts."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        failures = 0
+        try:
+            while True:
+                refused = await self._connection()
+                failures = 0 if self.connected else failures + 1
+                self._set_connected(up=False)
+                await asyncio.sleep(_delay(failures, _REFUSED_FIRST if refused else _BACKOFF_FIRST))
+        finally:
+            self._set_connected(up=False)
+
+    async def _connection(self) -> bool:
+        """One connection from its handshake to its end. Returns whether the server refused it."""
+        try:
+            async with await self._connect() as connection:
+                await self._serve(connection)
+            self.error = "the server closed the websocket"
+        except (WebSocketException, ComfyClientError, OSError, TimeoutError) as error:
+            self.error = _explain(error)
+            return isinstance(error, InvalidStatus | ComfyClientError)
+        return False
+
+    async def _connect(self) -> connect:
+        url = self._http.url("/ws")
+        url = url.with_scheme("wss" if url.scheme == "https" else "ws").with_query(clientId=self._client_id)
+        return _Connect(
+            str(url),
+            additional_headers=await self._http.headers(),
+            user_agent_header=USER_AGENT,
+            compression=None,  # the server would spend its event loop on it
+            max_size=_MAX_FRAME,
+            open_timeout=10,
+            ping_interval=15,  # the server sends none itself
+            ping_timeout=15,
+            close_timeout=1,
+            proxy=True if self._http.trust_env else None,
+            logger=_log,
+        )
+
+    async def _serve(self, connection: ClientConnection) -> None:
+        await connection.send(text_message("feature_flags", dict(CLIENT_FLAGS)))
+        async with asyncio.timeout(_REGISTER_TIMEOUT):
+            while True:  # the first message with a sid says that the server knows where to send our events
+                frame = await connection.recv()
+                message = decode(frame)
+                if isinstance(message, Status) and message.sid is not None:
+                    break
+        self._set_connected(up=True)
+        on_frame = self._on_frame
+        async for frame in connection:
+            on_frame(frame)
+
+    def _set_connected(self, *, up: bool) -> None:
+        changed, self.connected = self.connected is not up, up
+        self._settled.set()
+        if changed:
+            self._on_connection(up)
+
+
+def _delay(failures: int, first: float) -> float:
+    """Seconds to the next attempt: full jitter under a growing limit."""
+    limit = min(_BACKOFF_MOST, first * 2 ** min(failures, 10))
+    return random.uniform(limit / 4, limit)  # noqa: S311 - spreads attempts, hides nothing
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, ComfyClientError):
+        return str(error)
+    if isinstance(error, InvalidStatus):
+        return f"the websocket was refused with HTTP {error.response.status_code}"
+    if isinstance(error, TimeoutError):
+        return "the websocket was not answered in time"
+    return "the websocket cannot be opened" if isinstance(error, OSError) else "the websocket broke"

@@ -1,0 +1,288 @@
+"""The one who looks: follows every open job of a client with one socket and one poll.
+
+Messages from the socket are hints. The record is read for all jobs at once: one ``GET /queue`` tells which
+still wait or run, and jobs that ended together are fetched together from the history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from typing import TYPE_CHECKING, Final
+
+from comfyclient.errors import AuthError, ComfyClientError, ProtocolError
+from comfyclient.following import Audience, Following
+from comfyclient.look import HistoryReader, read_queue
+from comfyclient.wire.lifecycle import Cadence, JobTracker, Look, Where
+from comfyclient.wire.messages import Preview, Progress, decode, peek
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from comfyclient._http import Http
+    from comfyclient.wire.events import JobEvent
+
+__all__ = ["Watcher"]
+
+_GATHER: Final = 0.1  # seconds to wait for more ends before the history is asked, if many jobs are open
+_FEW: Final = 4  # open jobs below which nothing is waited for
+# The queue comes with every prompt and workflow in it. Beyond so many bytes it is not read at any time: at most so
+# many bytes a second, and a third of the time.
+_LARGE_QUEUE: Final = 256 * 2**10
+_QUEUE_RATE: Final = 4 * 2**20
+_BACKOFF: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
+
+
+class Watcher:
+    """Follows the open jobs of one client.
+
+    Args:
+        http: The session of the instance.
+        cadence: How often to look at jobs of which nothing is heard.
+        patience: Seconds in which every look fails, after which jobs end as UNKNOWN.
+    """
+
+    def __init__(self, http: Http, *, cadence: Cadence, patience: float) -> None:
+        self._http = http
+        self._history = HistoryReader(http)
+        self._cadence = cadence
+        self._patience = patience
+        self._audience = Audience()
+        self._open: dict[str, Following] = {}
+        self._ended: dict[str, None] = {}  # open jobs whose record should be there by now, in order
+        self._ended_first_at = 0.0
+        self._hearing = False
+        self._progress_of: str | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._wake_at = math.inf  # the earliest wish of a job that is not in _ended
+        self._asleep_until = math.inf
+        self._failing_since: float | None = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._queue_not_before = 0.0
+
+    # What the client does
+
+    def follow(
+        self, prompt_id: str, nodes: Collection[str], title: Callable[[str], str], *, own: bool = True
+    ) -> Following:
+        """Follow a job from now on. ``own``: its messages come to this client's socket."""
+        tracker = JobTracker(prompt_id, nodes, title, hearing=self._hearing and own, cadence=self._cadence)
+        following = self._open[prompt_id] = Following(tracker, self._audience, own=own)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="comfyclient-watch")
+            self._task.add_done_callback(self._stopped)
+        return following
+
+    def get(self, prompt_id: str) -> Following | None:
+        """The open job of that id."""
+        return self._open.get(prompt_id)
+
+    def rename(self, following: Following, prompt_id: str) -> None:
+        """The server gave the job another id than ours."""
+        self._open.pop(following.tracker.prompt_id, None)
+        following.tracker.prompt_id = prompt_id
+        self._open[prompt_id] = following
+
+    def forget(self, following: Following) -> None:
+        """Stop following a job that was not queued after all."""
+        self._open.pop(following.tracker.prompt_id, None)
+
+    def accepted(self, following: Following) -> None:
+        """The server has queued it."""
+        self._settle(following, following.tracker.accepted(_now()))
+
+    def learn(self, following: Following, look: Look) -> None:
+        """Somebody looked for it."""
+        self._settle(following, following.tracker.on_look(look, _now()))
+
+    def dequeued(self, following: Following) -> None:
+        """This client had it taken off the queue."""
+        following.tracker.dequeued(_now())
+        self._settle(following, ())
+
+    def look_soon(self, following: Following) -> None:
+        """Look at it at once."""
+        following.tracker.look_soon(_now())
+        self._settle(following, ())
+
+    async def close(self) -> None:
+        """End following; whoever still waits is told that the outcome is unknown."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._give_up("the client was closed")
+
+    # What the socket says
+
+    def on_connection(self, up: bool) -> None:
+        """Messages arrive from now on, or no longer."""
+        self._hearing = up
+        self._progress_of = None
+        for following in tuple(self._open.values()):
+            following.tracker.on_connection(_now(), hearing=up and following.own)
+            self._settle(following, ())
+
+    def on_frame(self, frame: str | bytes) -> None:
+        """A frame from the socket, of which no more is read than somebody needs."""
+        if not self._open or self._skip(frame):
+            return
+        message = decode(frame)
+        prompt_id: str | None = getattr(message, "prompt_id", None)
+        if isinstance(message, Progress):
+            self._progress_of = prompt_id
+        elif isinstance(message, Preview) and prompt_id is None:
+            prompt_id = self._progress_of  # old servers do not say whose it is, but the progress before it does
+        following = self._open.get(prompt_id) if prompt_id is not None else None
+        if following is None:
+            return
+        now = _now()
+        events = following.tracker.on_message(message, now)
+        if (wish := following.tracker.wish) is not None and wish.record_only and wish.at <= now:
+            self._ended_first_at = self._ended_first_at if self._ended else now
+            self._ended[following.tracker.prompt_id] = None
+        self._settle(following, events)
+
+    def _skip(self, frame: str | bytes) -> bool:
+        head = peek(frame)
+        if head is None:
+            return False
+        if head.type == "progress_state" and isinstance(frame, str) and head.prompt_id is not None:
+            following = self._open.get(head.prompt_id)
+            if following is not None and not following.listened:
+                following.put_aside(frame)
+            return following is None or not following.listened
+        if head.type == "preview":
+            return self._audience.preview_listeners == 0
+        if head.type in {"executed", "progress"}:
+            return self._audience.listeners == 0
+        return head.type in {"status", "text"}
+
+    # The looking
+
+    async def _run(self) -> None:
+        while True:
+            await self._sleep()
+            try:
+                asked = await self._look()
+            except ComfyClientError as error:
+                self._failed(error)
+            else:
+                if asked:
+                    self._failing_since, self._failures, self._not_before = None, 0, 0.0
+
+    async def _sleep(self) -> None:
+        while True:
+            self._wake.clear()
+            self._asleep_until = max(self._next_at(), self._not_before)
+            delay = self._asleep_until - _now()
+            if delay <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay if delay < math.inf else None):
+                    await self._wake.wait()
+
+    def _next_at(self) -> float:
+        if not self._ended:
+            return self._wake_at
+        # Ends that come together are fetched together. With few jobs open, or half of them ended, why wait?
+        enough = len(self._open) < _FEW or len(self._ended) * 2 >= len(self._open)
+        return min(self._wake_at, self._ended_first_at + (0.0 if enough else _GATHER))
+
+    async def _look(self) -> bool:
+        """Look at whatever is due. Returns whether there was anything."""
+        now = _now()
+        due = [f for f in self._open.values() if (wish := f.tracker.wish) is not None and wish.at <= now]
+        by_record = dict.fromkeys(self._ended)
+        by_record |= {f.tracker.prompt_id: None for f in due if (w := f.tracker.wish) is not None and w.record_only}
+        in_queue = [f for f in due if f.tracker.prompt_id not in by_record] if now >= self._queue_not_before else []
+        self._ended.clear()
+        try:
+            await self._look_at_history(tuple(by_record), Where.NO_RECORD, now)
+            if in_queue:
+                await self._look_at_queue(in_queue)
+        finally:
+            self._plan()
+        return bool(by_record or in_queue)
+
+    async def _look_at_queue(self, due: Sequence[Following]) -> None:
+        asked_at = _now()
+        queue, size = await read_queue(self._http)
+        if size > _LARGE_QUEUE:
+            now = _now()
+            self._queue_not_before = now + max(size / _QUEUE_RATE, 2 * (now - asked_at))
+        places = {item.prompt_id: Look(Where.RUNNING, asked_at) for item in queue.running}
+        for index, item in enumerate(queue.pending, start=len(queue.running)):
+            places[item.prompt_id] = Look(Where.PENDING, asked_at, position=index)
+        for prompt_id, following in tuple(self._open.items()):
+            if prompt_id in places:
+                self.learn(following, places[prompt_id])
+        gone = [f.tracker.prompt_id for f in due if f.tracker.prompt_id not in places]
+        await self._look_at_history(gone, Where.ABSENT, asked_at)
+
+    async def _look_at_history(self, ids: Sequence[str], missing: Where, asked_at: float) -> None:
+        batch = self._history.batch
+        for start in range(0, len(ids), batch):
+            part = ids[start : start + batch]
+            found = await self._history.read(part)
+            for prompt_id in part:
+                following = self._open.get(prompt_id)
+                if following is None:
+                    continue
+                record = found.get(prompt_id)
+                if isinstance(record, ProtocolError):
+                    following.fail(record)
+                    self._settle(following, ())
+                else:
+                    where = missing if record is None else Where.ENDED
+                    self.learn(following, Look(where, asked_at, record=record))
+
+    def _settle(self, following: Following, events: Iterable[JobEvent]) -> None:
+        """After a tracker was fed: pass on, let go of what has ended, note when it wants to look."""
+        following.tell(events)
+        prompt_id, wish = following.tracker.prompt_id, following.tracker.wish
+        if following.over:
+            self._open.pop(prompt_id, None)
+            self._ended.pop(prompt_id, None)
+        elif wish is not None and prompt_id not in self._ended:
+            self._wake_at = min(self._wake_at, wish.at)
+        if self._next_at() < self._asleep_until:
+            self._wake.set()
+
+    def _plan(self) -> None:
+        """Find the earliest wish anew."""
+        self._wake_at = math.inf
+        for prompt_id, following in self._open.items():
+            wish = following.tracker.wish
+            if wish is not None and prompt_id not in self._ended:
+                at = wish.at if wish.record_only else max(wish.at, self._queue_not_before)
+                self._wake_at = min(self._wake_at, at)
+
+    def _failed(self, error: ComfyClientError) -> None:
+        """A look failed: the next one later, and after too long none."""
+        now = _now()
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        self._not_before = now + _BACKOFF[min(self._failures, len(_BACKOFF) - 1)]
+        self._failures += 1
+        if now - self._failing_since >= self._patience or isinstance(error, AuthError):
+            self._give_up(str(error))
+
+    def _give_up(self, reason: str) -> None:
+        for following in tuple(self._open.values()):
+            self._settle(following, following.tracker.give_up(reason))
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        """The task ended. If not because it was told to, those who wait must hear of it."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._task = None
+            for following in tuple(self._open.values()):
+                following.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            self._open.clear()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

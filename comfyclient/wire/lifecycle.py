@@ -1,0 +1,300 @@
+"""One job's life as a state machine without a clock and without a socket.
+
+Messages, looks at the server's record and readings of a clock go in; events come out, and the wish when to
+look next. The rules:
+
+* Messages show that a job runs; how it ends, only the record says. A message that it ended asks for a look.
+* The record is written after the message, up to seconds later: until then "not there" means "not yet".
+* A job goes from the queue to the history and never back. So a look asks the queue first, then the history;
+  what is in neither was deleted, or the server restarted. That must be seen twice, `CONFIRM_AFTER` apart.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from comfyclient.wire.events import Finished, JobEvent, Queued, Started
+from comfyclient.wire.messages import (
+    Executed,
+    Executing,
+    ExecutionCached,
+    ExecutionError,
+    ExecutionInterrupted,
+    ExecutionStart,
+    ExecutionSuccess,
+    Message,
+    Progress,
+    ProgressState,
+)
+from comfyclient.wire.progress import JobProgress, ProgressTracker
+from comfyclient.wire.records import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from comfyclient.wire.records import HistoryRecord
+
+__all__ = ["CONFIRM_AFTER", "RECORD_LAG", "Cadence", "JobTracker", "Look", "Where", "Wish"]
+
+CONFIRM_AFTER: Final = 0.5
+"""Seconds between two looks that must both miss a job before it counts as lost."""
+
+RECORD_LAG: Final = 10.0
+"""Seconds for which a record may be missing after the message that the job ended."""
+
+_GRACE: Final = 0.3  # after "it ended" and before a look, for the message that says that the record is written
+_RETRY: Final = (0.05, 0.1, 0.2)  # between looks for a record that must come
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """How often to look, in seconds.
+
+    While messages arrive: ``early`` after the job was accepted (for its place in the queue), then every
+    ``hearing``. Else after ``first``, growing by ``growth`` up to ``most``.
+    """
+
+    early: float = 1.0
+    hearing: float = 15.0
+    first: float = 0.1
+    growth: float = 1.5
+    most: float = 2.0
+
+
+class Where(enum.Enum):
+    """What a look found."""
+
+    PENDING = enum.auto()
+    RUNNING = enum.auto()
+    ENDED = enum.auto()
+    """It is in the history."""
+    NO_RECORD = enum.auto()
+    """It is not in the history; the queue was not asked."""
+    ABSENT = enum.auto()
+    """It was not in the queue, and then not in the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the server's record said of a job. ``asked_at`` is the clock before the first question was sent.
+
+    ``position`` goes with PENDING, ``record`` with ENDED.
+    """
+
+    where: Where
+    asked_at: float
+    position: int | None = None
+    record: HistoryRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """When to look next. ``record_only``: it ended, so the history alone will do."""
+
+    at: float
+    record_only: bool = False
+
+
+class JobTracker:
+    """Follows one job.
+
+    Feed it with `accepted`, `on_message`, `on_look`, `on_connection` and `give_up`, and pass on the events
+    that they return. Between them, ``wish`` says when to look next; ``None`` means: not at all.
+    ``started`` tells whether a message has shown that it runs.
+
+    Args:
+        prompt_id: The job.
+        nodes: The ids of the prompt's nodes.
+        title: Gives a node's title.
+        hearing: Whether messages about this job arrive now.
+        cadence: How often to look.
+    """
+
+    __slots__ = (
+        "_absent_at", "_accepted_at", "_cadence", "_dequeued", "_ended_at", "_hearing", "_interval",
+        "_progress", "_retries", "position", "prompt_id", "reason", "record", "started", "state", "wish",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        prompt_id: str,
+        nodes: Collection[str],
+        title: Callable[[str], str],
+        *,
+        hearing: bool = False,
+        cadence: Cadence | None = None,
+    ) -> None:
+        self.prompt_id = prompt_id
+        self.state = JobState.SUBMITTING
+        self.record: HistoryRecord | None = None
+        self.reason: str | None = None
+        self.position: int | None = None
+        self.wish: Wish | None = None
+        self.started = False
+        self._progress = ProgressTracker(prompt_id, nodes, title)
+        self._cadence = cadence or Cadence()
+        self._interval = self._cadence.first
+        self._hearing = hearing
+        self._accepted_at: float | None = None
+        self._absent_at: float | None = None
+        self._ended_at: float | None = None
+        self._retries = 0
+        self._dequeued = False
+
+    @property
+    def error(self) -> ExecutionError | None:
+        """The server's error, if a node raised."""
+        return self.record.error if self.record is not None else None
+
+    @property
+    def progress(self) -> JobProgress:
+        """How far it is."""
+        progress = self._progress.snapshot()
+        if self.state is JobState.SUCCEEDED:
+            return JobProgress(1.0, progress.nodes_total, progress.nodes_total)
+        if self.state.is_terminal:
+            return replace(progress, node_id=None, title=None, node_value=0.0, node_max=0.0)
+        return replace(progress, queue_position=self.position)
+
+    def accepted(self, now: float) -> list[JobEvent]:
+        """The server has it: its answer said so, or a look found it."""
+        if self._accepted_at is not None or self.state.is_terminal:
+            return []
+        self._accepted_at = now
+        if self.wish is None:
+            self._plan(now)
+            if self._hearing:
+                self.wish = Wish(now + self._cadence.early)
+        return self._enter(JobState.PENDING)
+
+    def dequeued(self, now: float) -> None:
+        """This client had it taken off the queue: if it is gone now, it was cancelled, not lost."""
+        self._dequeued = True
+        self.look_soon(now)
+
+    def look_soon(self, now: float) -> None:
+        """Wish a look at once; after a reconnect, or when somebody acted on the job."""
+        if self._accepted_at is not None and not self.state.is_terminal:
+            self.wish = Wish(now)
+
+    def on_connection(self, now: float, *, hearing: bool) -> None:
+        """Messages arrive from now on, or no longer. What was said in between is gone: look."""
+        self._hearing = hearing
+        self._interval = self._cadence.first
+        self._progress.restart()
+        self.look_soon(now)
+
+    def on_message(self, message: Message, now: float) -> list[JobEvent]:
+        """A message about this job."""
+        if self.state.is_terminal:
+            return []
+        events: list[JobEvent] = []
+        if isinstance(message, _SHOWS_RUNNING):
+            self.started = True
+            events += self._enter(JobState.RUNNING)
+        if isinstance(message, Executing) and message.node is None:
+            self._ended(now, Wish(now, record_only=True))
+        elif isinstance(message, _ENDS) and not (isinstance(message, ExecutionError) and not message.is_terminal):
+            self._ended(now, Wish(now + _GRACE, record_only=True))
+        events += self._progress.on_message(message)
+        return events
+
+    def on_progress(self, message: Message) -> list[JobEvent]:
+        """A message that came earlier and is read only now: it tells how far the job was, not where it is."""
+        return [] if self.state.is_terminal else list(self._progress.on_message(message))
+
+    def situation(self) -> list[JobEvent]:
+        """Where the job is, in events, for those who begin to listen."""
+        if self.state.is_terminal:
+            return [Finished(self.prompt_id, self.state, self.error, self.reason)]
+        if self.state is JobState.RUNNING:
+            return [Started(self.prompt_id), *self._progress.situation()]
+        return [Queued(self.prompt_id, self.position)] if self.state is JobState.PENDING else []
+
+    def on_look(self, look: Look, now: float) -> list[JobEvent]:
+        """The server's record was read."""
+        if self.state.is_terminal:
+            return []
+        if look.where is Where.ENDED and look.record is not None:
+            return self._close(look.record.state, look.record)
+        if look.where is Where.ABSENT:
+            return self._absent(look, now)
+        if look.where is Where.NO_RECORD:
+            self._retry(now)
+            return []
+        self._absent_at = None
+        self.position = look.position if look.where is Where.PENDING else None
+        self._plan(now)
+        events = [] if self._accepted_at is not None else self.accepted(now)
+        if look.where is Where.RUNNING:
+            self._dequeued = False  # it was too late for that
+            return events + self._enter(JobState.RUNNING)
+        # A look that was asked before it started may come late: what runs does not wait again.
+        return events if self.state is JobState.RUNNING else [Queued(self.prompt_id, look.position)]
+
+    def give_up(self, reason: str) -> list[JobEvent]:
+        """The server could not be asked for too long."""
+        if self.state.is_terminal:
+            return []
+        self.reason = reason
+        return self._close(JobState.UNKNOWN, None)
+
+    def _ended(self, now: float, wish: Wish) -> None:
+        if self._ended_at is None:
+            self._ended_at = now
+            self._retries = 0
+        # Before any routine look: the queue may be large, and is not asked at any time.
+        if self.wish is None or not self.wish.record_only or wish.at < self.wish.at:
+            self.wish = wish
+
+    def _retry(self, now: float) -> None:
+        """The record must come: ask again soon, and after a few times ask the queue as well."""
+        delay = _RETRY[min(self._retries, len(_RETRY) - 1)]
+        self._retries += 1
+        self.wish = Wish(now + delay, record_only=self._retries < len(_RETRY))
+
+    def _absent(self, look: Look, now: float) -> list[JobEvent]:
+        if self._accepted_at is None or look.asked_at < self._accepted_at:
+            self._plan(now)
+        elif self._dequeued:
+            self.reason = "taken off the queue by this client"
+            return self._close(JobState.CANCELLED, None)
+        elif self._ended_at is not None and now - self._ended_at < RECORD_LAG:
+            self._retry(now)
+        elif self._absent_at is None or look.asked_at - self._absent_at < CONFIRM_AFTER:
+            self._absent_at = look.asked_at if self._absent_at is None else self._absent_at
+            self.wish = Wish(max(now, self._absent_at + CONFIRM_AFTER))
+        else:
+            what = (
+                "it ran and its record is gone" if self._ended_at is not None else "it is neither queued nor recorded"
+            )
+            self.reason = f"the server no longer knows the job: {what}"
+            return self._close(JobState.LOST, None)
+        return []
+
+    def _plan(self, now: float) -> None:
+        """The next routine look."""
+        if self._hearing:
+            self.wish = Wish(now + self._cadence.hearing)
+            return
+        self.wish = Wish(now + self._interval)
+        self._interval = min(self._interval * self._cadence.growth, self._cadence.most)
+
+    def _enter(self, state: JobState) -> list[JobEvent]:
+        if self.state is state or (state is JobState.PENDING and self.state is not JobState.SUBMITTING):
+            return []
+        self.state = state
+        if state is JobState.RUNNING:
+            self.position = None
+            return [Started(self.prompt_id)]
+        return [Queued(self.prompt_id, self.position)]
+
+    def _close(self, state: JobState, record: HistoryRecord | None) -> list[JobEvent]:
+        self.state, self.record, self.wish = state, record, None
+        return self.situation()
+
+
+_SHOWS_RUNNING: Final = (ExecutionStart, ExecutionCached, Executing, Progress, ProgressState, Executed)
+_ENDS: Final = (ExecutionSuccess, ExecutionError, ExecutionInterrupted)

@@ -1,0 +1,72 @@
+"""A listener's queue: slow or fast, it misses nothing that counts and holds nothing that does not."""
+
+import asyncio
+
+from comfyclient.feed import Feed
+from comfyclient.wire.events import Finished, NodeProgress, NodeStarted, OutputReady, Preview, Queued, Started
+from comfyclient.wire.records import JobState
+
+
+def progress(node, value):
+    return NodeProgress("job", node, "t", value, 100, value / 100)
+
+
+async def drained(feed):
+    return [event async for event in feed.drain()]
+
+
+async def test_of_what_shows_progress_the_latest_is_kept():
+    feed = Feed(previews=True)
+    feed.put(Queued("job", 5))
+    feed.put(Queued("job", 4))
+    feed.put(Started("job"))
+    for value in range(1000):
+        feed.put(progress("1", value))
+        feed.put(progress("2", value))
+        feed.put(Preview("job", "1", bytes([value % 256]) * 1000, "image/jpeg"))
+    feed.put(NodeStarted("job", "3", "t"))
+    feed.put(progress("1", 1000))
+    feed.put(Finished("job", JobState.SUCCEEDED))
+    assert await drained(feed) == [
+        Queued("job", 4),
+        Started("job"),
+        progress("1", 1000),
+        progress("2", 999),
+        Preview("job", "1", bytes([999 % 256]) * 1000, "image/jpeg"),
+        NodeStarted("job", "3", "t"),
+        Finished("job", JobState.SUCCEEDED),
+    ]
+
+
+async def test_a_listener_that_keeps_up_gets_everything():
+    feed, told = Feed(previews=True), []
+
+    async def listen():
+        async for event in feed.drain():
+            told.append(event)  # noqa: PERF401 - one by one is the point
+
+    task = asyncio.create_task(listen())
+    sent = [Queued("job", 1), Queued("job", 0), progress("1", 1), progress("1", 2), Finished("job", JobState.LOST)]
+    for event in sent:
+        feed.put(event)
+        await asyncio.sleep(0)
+    await task
+    assert told == sent
+
+
+async def test_pictures_only_for_those_who_want_them():
+    feed = Feed(previews=False)
+    feed.put(Preview("job", "1", b"x", "image/png"))
+    feed.put(Finished("job", JobState.SUCCEEDED))
+    assert len(await drained(feed)) == 1
+
+
+async def test_memory_is_bounded_and_the_end_still_comes(monkeypatch):
+    monkeypatch.setattr("comfyclient.feed._MOST", 10)
+    feed = Feed(previews=True)
+    for n in range(100):
+        feed.put(OutputReady("job", str(n), "t", ()))
+    feed.put(Finished("job", JobState.SUCCEEDED))
+    told = await drained(feed)
+    assert len(told) == 11
+    assert isinstance(told[-1], Finished)

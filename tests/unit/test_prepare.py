@@ -1,0 +1,108 @@
+"""What is made of a workflow before it is sent; here the parts that need no instance."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from comfyclient.errors import ConfigError, Problem
+from comfyclient.prepare import LocalFile, find_local_files, not_yet_there, seeds_of
+from comfyclient.queueing import check_prompt_id, encode_prompt, new_prompt_id
+from comfyclient.workflow.catalog import Catalog
+from comfyclient.workflow.prompt import Prompt
+
+CATALOG = Catalog.from_json(
+    {
+        "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
+        "Sampler": {"input": {"required": {"seed": ["INT", {"control_after_generate": True}], "steps": ["INT", {}]}}},
+    }
+)
+
+
+def loading(value, class_type="LoadImage"):
+    return Prompt({"1": {"class_type": class_type, "inputs": {"image": value}}})
+
+
+def found(value, folder, *, before=None):
+    prompt = loading(value)
+    return [file.path for file in find_local_files(before or prompt, prompt, CATALOG, folder)]
+
+
+def test_files_of_the_workflow_are_looked_for_in_its_folder_only(tmp_path, monkeypatch):
+    folder, elsewhere = tmp_path / "wf", tmp_path / "cwd"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "a.png").touch()
+    (elsewhere / "b.png").touch()
+    monkeypatch.chdir(elsewhere)
+    assert found("a.png", folder) == [folder / "a.png"]
+    assert found("b.png", folder) == []
+    assert found("../cwd/b.png", folder) == []
+    assert found(str(elsewhere / "b.png"), folder) == []
+    assert found("a.png", None) == []
+
+
+def test_what_the_user_set_may_be_anywhere(tmp_path, monkeypatch):
+    folder, elsewhere = tmp_path / "wf", tmp_path / "cwd"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "a.png").touch()
+    (elsewhere / "b.png").touch()
+    monkeypatch.chdir(elsewhere)
+    before = loading("old.png")
+    assert found("b.png", folder, before=before) == [Path("b.png")]
+    assert found(str(elsewhere / "b.png"), folder, before=before) == [elsewhere / "b.png"]
+    assert found("a.png", folder, before=before) == [folder / "a.png"]
+
+
+@pytest.mark.parametrize("value", ["x" * 5000, "nul\0.png", "", "a.png [output]", "a.png [temp]", ["5", 0], None, 7])
+def test_values_that_name_no_local_file(tmp_path, value):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "a.png [output]").touch()
+    assert found(value, tmp_path) == []
+    assert found(value, tmp_path, before=loading("old.png")) == []
+
+
+def test_only_upload_inputs_count(tmp_path):
+    (tmp_path / "a.png").touch()
+    prompt = loading("a.png", "Unknown")
+    assert find_local_files(prompt, prompt, CATALOG, tmp_path) == []
+
+
+def test_a_file_that_is_yet_to_be_uploaded_is_no_problem():
+    files = [LocalFile("1", "image", Path("a.png"))]
+    assert not_yet_there(Problem("value_not_in_list", "", "1", input="image"), files)
+    assert not not_yet_there(Problem("value_not_in_list", "", "2", input="image"), files)
+    assert not not_yet_there(Problem("required_input_missing", "", "1", input="image"), files)
+
+
+def test_seeds_by_address():
+    inputs = {"seed": 5, "steps": 3}
+    linked = {"seed": ["1", 0], "steps": 3}
+    prompt = Prompt({n: {"class_type": "Sampler", "inputs": i} for n, i in (("57:3", inputs), ("4", linked))})
+    assert seeds_of(prompt, CATALOG) == {"57:3.seed": 5}
+
+
+def test_the_body_of_a_prompt():
+    kept = {"class_type": "A", "inputs": {"x": "ü"}, "_meta": {"title": "T"}}
+    nodes = {"1": {**kept, "is_changed": [1]}, "2": {"class_type": "B"}}
+    plain = json.loads(encode_prompt(Prompt(nodes), prompt_id="p", client_id="c", extra_data={"a": 1}, front=False))
+    assert plain == {
+        "prompt": {"1": kept, "2": {"class_type": "B", "inputs": {}}},
+        "prompt_id": "p",
+        "client_id": "c",
+        "extra_data": {"a": 1},
+    }
+    workflow = {"nodes": []}
+    extra = {"extra_pnginfo": {"other": 2}}
+    full = json.loads(encode_prompt(Prompt({}, workflow), prompt_id="p", client_id="c", extra_data=extra, front=True))
+    assert full["extra_data"] == {"extra_pnginfo": {"other": 2, "workflow": workflow}}
+    assert full["front"] is True
+    assert extra == {"extra_pnginfo": {"other": 2}}
+
+
+def test_ids_in_the_only_form_that_servers_take():
+    assert check_prompt_id(new_prompt_id())
+    for bad in ("", "None", new_prompt_id().upper(), new_prompt_id().replace("-", ""), new_prompt_id() + "\n"):
+        with pytest.raises(ConfigError):
+            check_prompt_id(bad)
