@@ -1,0 +1,155 @@
+"""``comfyclient jobs``: list, show, wait, cancel, download."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from comfyclient.cli.options import common_options, events_option, execute, json_option, url_option
+
+__all__ = ["CancelOptions", "FollowOptions", "ListOptions", "ShowOptions", "command"]
+
+_HELP: Final = {"help_option_names": ["-h", "--help"]}
+# Ids become part of a URL. ComfyUI's are UUIDs; old releases took others.
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """What ``jobs list`` is told."""
+
+    url: str | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOptions:
+    """What ``jobs show`` is told."""
+
+    url: str | None
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOptions:
+    """What ``jobs cancel`` is told."""
+
+    url: str | None
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowOptions:
+    """What ``jobs wait`` and ``jobs download`` are told. Without ``output``, nothing is fetched."""
+
+    url: str | None
+    ids: tuple[str, ...]
+    timeout: float | None
+    output: Path | None = None
+    template: str | None = None
+    overwrite: bool = False
+    metadata: bool = False
+
+
+def _check_id(_: click.Context, param: click.Parameter, value: Any) -> Any:
+    for job in (value,) if isinstance(value, str) else value:
+        if not _ID.fullmatch(job):
+            raise click.BadParameter(f"{job!r} is no job id; `comfyclient jobs list` shows them", param=param)
+    return tuple(dict.fromkeys(value)) if isinstance(value, tuple) else value
+
+
+_one_id = click.argument("id", callback=_check_id)
+_ids = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_check_id)
+_timeout = click.option(
+    "--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True),
+    help="Give up waiting after this time. The jobs go on.",
+)  # fmt: skip
+
+
+@click.group(
+    short_help="See, follow, cancel and fetch the jobs of an instance.",
+    context_settings=_HELP,
+    invoke_without_command=True,
+)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """See, follow, cancel and fetch the jobs of an instance, whoever queued them."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@command.command("list", short_help="List what runs, what waits and what has ended.", context_settings=_HELP)
+@url_option
+@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="How many ended jobs to list.")
+@json_option
+@common_options
+def list_jobs(url: str | None, limit: int) -> int:
+    """List the jobs of an instance: what runs, what waits, then what has ended, the newest first."""
+    return execute("jobs_run:list_jobs", ListOptions(url, limit))
+
+
+@command.command("show", short_help="Show one job.", context_settings=_HELP)
+@_one_id
+@url_option
+@json_option
+@common_options
+def show(id: str, url: str | None) -> int:
+    """Show one job: its state, seeds, times, outputs, or why it failed."""
+    return execute("jobs_run:show", ShowOptions(url, id))
+
+
+@command.command("wait", short_help="Wait until jobs have ended.", context_settings=_HELP)
+@_ids
+@url_option
+@_timeout
+@json_option
+@events_option
+@common_options
+def wait(ids: tuple[str, ...], url: str | None, timeout: float | None) -> int:
+    """Wait until jobs have ended. The exit code tells how, as that of queue does."""
+    return execute("jobs_run:follow_jobs", FollowOptions(url, ids, timeout))
+
+
+@command.command("cancel", short_help="Take jobs off the queue, or stop them.", context_settings=_HELP)
+@_ids
+@url_option
+@json_option
+@common_options
+def cancel(ids: tuple[str, ...], url: str | None) -> int:
+    """Take jobs off the queue, or stop them if they run. No other job is touched."""
+    return execute("jobs_run:cancel", CancelOptions(url, ids))
+
+
+@command.command("download", short_help="Fetch the outputs of jobs.", context_settings=_HELP)
+@_ids
+@url_option
+@click.option(
+    "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), default=Path("output"),
+    help="Folder for the outputs, made if need be. Default: ./output.",
+)  # fmt: skip
+@click.option(
+    "--name-template", "template", metavar="T",
+    help="How to name outputs, as in {prompt_id}/{node}_{index:03}.{ext}. Default: {filename}.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace files of the same name. Default: find a free name.")
+@click.option("--metadata", is_flag=True, help="Also save a JSON file with prompt, seeds, times and instance.")
+@_timeout
+@json_option
+@events_option
+@common_options
+def download(
+    ids: tuple[str, ...],
+    url: str | None,
+    output: Path,
+    template: str | None,
+    overwrite: bool,
+    metadata: bool,
+    timeout: float | None,
+) -> int:
+    """Fetch the outputs of jobs, once they have ended."""
+    options = FollowOptions(url, ids, timeout, output, template, overwrite, metadata)
+    return execute("jobs_run:follow_jobs", options)

@@ -1,0 +1,211 @@
+"""What the commands of ``comfyclient jobs`` do."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import TYPE_CHECKING, Any, Final
+
+from comfyclient.cli.display import displaying, waiting
+from comfyclient.cli.failures import show_error
+from comfyclient.cli.follow import Fetch, Followed, follow, probe_folder, summary
+from comfyclient.cli.running import connect, run_async
+from comfyclient.cli.text import duration, one_line, table
+from comfyclient.errors import ComfyClientError, JobLost
+from comfyclient.names import DEFAULT_TEMPLATE, Template
+from comfyclient.wire.records import JobState
+
+if TYPE_CHECKING:
+    from comfyclient.cli.app import App
+    from comfyclient.cli.jobs import CancelOptions, FollowOptions, ListOptions, ShowOptions
+    from comfyclient.client import ComfyClient
+    from comfyclient.job import Job
+    from comfyclient.result import Result
+    from comfyclient.wire.summary import JobSummary
+
+__all__ = ["cancel", "follow_jobs", "list_jobs", "show"]
+
+_CANCELLED: Final = {
+    JobState.CANCELLED: "cancelled",
+    JobState.RUNNING: "was running and stops at its next step",
+}
+
+
+def list_jobs(app: App, options: ListOptions) -> int:
+    """List jobs."""
+
+    async def run(_: Any) -> int:
+        async with connect(app, url=options.url) as client:
+            jobs = await client.jobs(limit=options.limit)
+        if app.json:
+            app.print_json([job.to_json() for job in jobs])
+            return 0
+        if not jobs:
+            app.note("no jobs")
+            return 0
+        for line in table(("ID", "STATE", "QUEUED", "TOOK", "NODES", "FILES", "ERROR"), map(_row, jobs)):
+            app.show(line)
+        return 0
+
+    return run_async(app, run)
+
+
+def _row(job: JobSummary) -> tuple[str, ...]:
+    took = None if job.started is None or job.ended is None else (job.ended - job.started) / 1000
+    files = str(job.outputs) if job.ended is not None else ""
+    error = one_line(job.error or "", 60)
+    return job.id, str(job.state), _time(job.created), duration(took), str(job.nodes), files, error
+
+
+def _time(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return ""
+    return f"{dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def show(app: App, options: ShowOptions) -> int:
+    """Show one job.
+
+    Raises:
+        JobLost: The instance does not know it.
+    """
+
+    async def run(_: Any) -> int:
+        async with connect(app, url=options.url) as client:
+            await client.catalog()  # which inputs are seeds, only the catalog tells
+            job = await client.job(options.id)
+            result, error = await _ending(job)
+            if app.json:
+                app.print_json(_about(job, result, error))
+                return 0
+            for line in table(("JOB", job.id), _facts(job, result, error)):
+                app.show(line)
+        return 0
+
+    return run_async(app, run)
+
+
+async def _ending(job: Job) -> tuple[Result | None, ComfyClientError | None]:
+    if not job.state.is_terminal:
+        return None, None
+    try:
+        return await job.result(), None
+    except ComfyClientError as error:
+        return None, error
+
+
+def _about(job: Job, result: Result | None, error: ComfyClientError | None) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "prompt_id": job.id,
+        "state": str(job.state),
+        "queue_position": job.progress.queue_position,
+        "seeds": job.seeds,
+    }
+    if result is not None:
+        body |= result.to_json()
+    if error is not None:
+        body["error"] = error.to_json()
+    return body | {"prompt": job.prompt.nodes}
+
+
+def _facts(job: Job, result: Result | None, error: ComfyClientError | None) -> list[tuple[str, str]]:
+    facts = [("state", str(job.state))]
+    if job.state is JobState.PENDING:
+        facts.append(("queue", waiting(job.progress.queue_position)))
+    facts.append(("nodes", str(len(job.prompt.nodes))))
+    facts += [("seed", f"{address} = {seed}") for address, seed in job.seeds.items()]
+    if result is not None:
+        if result.started is not None:
+            facts.append(("started", f"{result.started.astimezone():%Y-%m-%d %H:%M:%S}"))
+        facts.append(("took", duration(result.duration)))
+        facts += [
+            ("file", f"{file.type}: {'/'.join(filter(None, (file.subfolder, file.filename)))}")
+            for file in result.outputs
+        ]
+        facts += [("text", f"node {text.node_id}: {one_line(text.text, 100)}") for text in result.texts]
+    if error is not None:
+        facts.append(("error", one_line(str(error), 300)))
+    return facts
+
+
+def follow_jobs(app: App, options: FollowOptions) -> int:
+    """Wait for jobs, and fetch their outputs if there is a folder for them."""
+    fetch = None
+    if options.output is not None:
+        template = Template(options.template or DEFAULT_TEMPLATE)
+        fetch = Fetch(app.path(options.output), template, overwrite=options.overwrite, metadata=options.metadata)
+        probe_folder(fetch.folder)
+
+    async def run(_: Any) -> int:
+        async with connect(app, url=options.url) as client:
+            if options.metadata or options.template:
+                await client.catalog()  # for their seeds
+            found, lost = await _find(app, client, options.ids)
+            await _follow_all(app, options, found, fetch)
+        code = max((6 if lost else 0, *(followed.exit_code for followed in found)))
+        _finish(app, found, lost, code)
+        if len(found) > 1:
+            app.note(summary(found, fetch.folder if fetch else None))
+        return code
+
+    return run_async(app, run)
+
+
+async def _find(app: App, client: ComfyClient, ids: tuple[str, ...]) -> tuple[list[Followed], list[JobLost]]:
+    """Take up the jobs. One that the instance does not know does not stop the others."""
+    answers = await asyncio.gather(*(_take_up(client, prompt_id) for prompt_id in ids))
+    found: list[Followed] = []
+    lost: list[JobLost] = []
+    for number, answer in enumerate(answers, start=1):
+        if isinstance(answer, JobLost):
+            show_error(app, answer)
+            lost.append(answer)
+        else:
+            found.append(Followed(answer, number, len(ids), ours=False))
+    return found, lost
+
+
+async def _take_up(client: ComfyClient, prompt_id: str) -> Job | JobLost:
+    try:
+        return await client.job(prompt_id)
+    except JobLost as error:
+        return error
+
+
+async def _follow_all(app: App, options: FollowOptions, jobs: list[Followed], fetch: Fetch | None) -> None:
+    deadline = None if options.timeout is None else asyncio.get_running_loop().time() + options.timeout
+    with displaying(app, len(jobs)) as display:
+        async with asyncio.TaskGroup() as tasks:
+            for followed in jobs:
+                display.submitted(followed)
+                tasks.create_task(follow(app, display, followed, fetch=fetch, deadline=deadline))
+
+
+def _finish(app: App, found: list[Followed], lost: list[JobLost], code: int) -> None:
+    jobs = [followed.to_json() for followed in found]
+    jobs += [{"prompt_id": error.prompt_id, "state": "lost", "error": error.to_json()} for error in lost]
+    if app.events:
+        app.print_event({"event": "summary", "jobs": jobs, "exit_code": code})
+    elif app.json:
+        app.print_json({"jobs": jobs, "exit_code": code})
+
+
+def cancel(app: App, options: CancelOptions) -> int:
+    """Cancel jobs."""
+
+    async def run(_: Any) -> int:
+        async with connect(app, url=options.url) as client:
+            states = [(prompt_id, await client.cancel(prompt_id)) for prompt_id in options.ids]
+        code = 6 if any(state is JobState.LOST for _, state in states) else 0
+        if app.json:
+            jobs = [{"prompt_id": prompt_id, "state": str(state)} for prompt_id, state in states]
+            app.print_json({"jobs": jobs, "exit_code": code})
+            return code
+        for prompt_id, state in states:
+            if state is JobState.LOST:
+                app.tell(f"error: job {prompt_id}: the instance does not know it")
+            else:
+                app.show(f"{prompt_id}  {_CANCELLED.get(state, f'had ended: {state}')}")
+        return code
+
+    return run_async(app, run)

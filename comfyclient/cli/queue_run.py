@@ -1,0 +1,320 @@
+"""What ``comfyclient queue`` does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from comfyclient.cli.assign import Assignments
+from comfyclient.cli.display import displaying
+from comfyclient.cli.failures import STOPPED, show_error
+from comfyclient.cli.follow import Fetch, Followed, follow, probe_folder, summary
+from comfyclient.cli.running import connect, run_async
+from comfyclient.cli.seeds import SeedPlan
+from comfyclient.cli.sources import load_workflow, release_of
+from comfyclient.cli.stopping import stop_jobs
+from comfyclient.cli.text import count
+from comfyclient.errors import CheckFailed, ComfyClientError, OutcomeUnknown, Problem
+from comfyclient.names import DEFAULT_TEMPLATE, Template
+from comfyclient.workflow.check import check as check_prompt
+from comfyclient.workflow.convert import convert
+from comfyclient.workflow.convert.releases import rules_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from comfyclient.cli.app import App
+    from comfyclient.cli.display import Display
+    from comfyclient.cli.queue import QueueOptions
+    from comfyclient.cli.running import Interrupts
+    from comfyclient.client import ComfyClient
+    from comfyclient.emulator import Emulator
+    from comfyclient.job import Job
+    from comfyclient.prepare import Prepared
+    from comfyclient.workflow.catalog import Catalog
+    from comfyclient.workflow.document import Workflow
+    from comfyclient.workflow.prompt import Prompt
+
+__all__ = ["run"]
+
+_AHEAD: Final = 32  # jobs that are unfinished at a time: enough that the instance never waits for us
+_STOPPED: Final = {"code": "stopped", "message": "stopped before the end"}
+_LAST_WAIT: Final = 10.0  # seconds for the answer to a prompt that was being sent when the run was stopped
+
+
+def run(app: App, options: QueueOptions) -> int:
+    """Queue a workflow and follow it. What can be wrong without an instance is found before one is asked.
+
+    Raises:
+        ComfyClientError: Nothing was queued.
+    """
+    workflow = load_workflow(app, options.workflow)
+    assignments = Assignments(app, options.assignments)
+    fetch = _fetch(app, options)
+    rules_for(options.frontend)
+    order = _Order(workflow, assignments, fetch, app.path(options.workflow).parent)
+    return run_async(app, lambda interrupts: _run(app, options, order, interrupts))
+
+
+def _fetch(app: App, options: QueueOptions) -> Fetch | None:
+    if not options.download:
+        return None
+    return Fetch(
+        app.path(options.output),
+        Template(options.template or DEFAULT_TEMPLATE),
+        overwrite=options.overwrite,
+        metadata=options.metadata,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be queued. ``folder`` is where the workflow's own files are looked for."""
+
+    workflow: Workflow
+    assignments: Assignments
+    fetch: Fetch | None
+    folder: Path
+
+
+async def _run(app: App, options: QueueOptions, order: _Order, interrupts: Interrupts) -> int:
+    emulator = _emulator() if options.emulator else None
+    async with connect(app, url=options.url, emulator=emulator) as client:
+        maker = await _Maker.ready(app, options, order, client, emulator)
+        first = await maker.make(0)
+        for warning in maker.warnings:  # only now: the check says most of it better
+            app.warn(str(warning))
+        _say_seeds(app, options, maker.plan)
+        if order.fetch is not None:
+            await asyncio.to_thread(probe_folder, order.fetch.folder)
+        with displaying(app, options.iterations) as display:
+            queueing = _Queueing(app, options, order, client, display)
+            interrupts.last_words = queueing.last_words
+            await queueing.run(maker, first)
+        return queueing.finish()
+
+
+def _emulator() -> Emulator:
+    from comfyclient.emulator import Emulator
+
+    return Emulator(models={})  # no names to choose from: those that the workflow and --set give will do
+
+
+class _Maker:
+    """Makes the prompt of each iteration: converted, set, seeded, its files uploaded, checked."""
+
+    def __init__(
+        self,
+        options: QueueOptions,
+        order: _Order,
+        client: ComfyClient,
+        catalog: Catalog,
+        release: str | None,
+        emulator: Emulator | None,
+    ) -> None:
+        self._options, self._order, self._client, self._emulator = options, order, client, emulator
+        self._catalog, self._release = catalog, release
+        self._prompt = self._convert(random.Random())  # noqa: S311 - chooses words, guards nothing
+        edited = order.assignments.apply(self._prompt, catalog)
+        pinned = order.assignments.places(edited, catalog)
+        self.warnings = edited.warnings
+        self.plan = SeedPlan(edited, catalog, options.seed, pinned=pinned)
+        self.plan.check(options.iterations)
+
+    @classmethod
+    async def ready(
+        cls, app: App, options: QueueOptions, order: _Order, client: ComfyClient, emulator: Emulator | None
+    ) -> _Maker:
+        """Ask the instance what it knows, and see that the order makes sense there."""
+        release = options.frontend
+        if release is None and order.workflow.format == "ui":
+            release = release_of((await client.info()).frontend_version)
+        catalog = await client.catalog()
+        app.detail(f"instance {client.url}: ComfyUI {catalog.version}, {len(catalog)} node classes")
+        return cls(options, order, client, catalog, release, emulator)
+
+    async def make(self, iteration: int) -> Prepared:
+        """The prompt of one iteration, from 0.
+
+        Raises:
+            WorkflowError: It would not run, or cannot be made.
+            TransferError: A file could not be uploaded.
+        """
+        seeds = self.plan.edits(iteration)
+        if iteration or seeds:
+            # As on the page, {a|b} is chosen anew for each job. A given seed decides that too, so that it repeats.
+            rng = random.Random(next(iter(seeds.values()), None))  # noqa: S311
+            self._prompt = self._convert(rng)
+        prompt = self._prompt
+        edits: dict[str, Any] = {**self._order.assignments.edits(prompt, self._catalog), **seeds}
+        check = self._options.check
+        prepared = await self._client.prepare(
+            prompt, edits, check=check and self._emulator is None, upload_dir=self._order.folder
+        )
+        if check and self._emulator is not None:
+            self._check_emulated(prepared, self._emulator)
+        return prepared
+
+    def _check_emulated(self, prepared: Prepared, emulator: Emulator) -> None:
+        """The check, apart from the names of models: the emulator takes any, since it loads none."""
+        takes_any = emulator.core.catalog.takes_any
+        problems = [
+            problem
+            for problem in check_prompt(prepared.prompt, self._catalog)
+            if problem.code != "value_not_in_list" or not takes_any(problem.class_type or "", problem.input or "")
+        ]
+        if problems:
+            raise CheckFailed(problems)
+
+    def _convert(self, rng: random.Random) -> Prompt:
+        return convert(self._order.workflow, self._catalog, frontend=self._release, rng=rng)
+
+
+def _say_seeds(app: App, options: QueueOptions, plan: SeedPlan) -> None:
+    if isinstance(options.seed, int) or options.seed == "random":
+        if not plan.addresses:
+            app.warn("the workflow has no seed, so --seed changes nothing")
+    elif options.iterations > 1 and plan.same_every_time:
+        app.warn(f"all {options.iterations} jobs have the same seeds, and the same outputs; --seed random varies them")
+    elif options.iterations > 1 and plan.guessed:
+        app.note("the workflow does not say how its seeds change: they are random from the second job on")
+
+
+class _Queueing:
+    """The jobs of one run: submitted ahead of the instance, followed, fetched; cancelled if the run is stopped."""
+
+    def __init__(self, app: App, options: QueueOptions, order: _Order, client: ComfyClient, display: Display) -> None:
+        self._app, self._options, self._order = app, options, order
+        self._client, self._display = client, display
+        self._jobs: list[Followed] = []
+        self._doubtful: str | None = None  # an id that was sent, with no answer yet
+        self._failure: ComfyClientError | None = None
+        self._not_queued = 0
+        self._told: set[str] = set()
+
+    async def run(self, maker: _Maker, first: Prepared) -> None:
+        """Queue all iterations, and follow them unless told not to wait.
+
+        Raises:
+            ComfyClientError: Nothing was queued.
+        """
+        self._told.update(map(str, maker.warnings))
+        try:
+            async with asyncio.TaskGroup() as followers:
+                await self._submit_all(maker, first, followers)
+        except BaseExceptionGroup as group:
+            await self._stop()
+            raise group.exceptions[0] from None
+        except asyncio.CancelledError:
+            await self._stop()
+            self._print(_STOPPED, STOPPED)
+            raise
+        if not self._jobs and self._failure is not None:
+            raise self._failure
+
+    def last_words(self) -> str | None:
+        """What to say if the run ends here."""
+        ids = self._unfinished()
+        return "not cancelled: " + " ".join(ids) if ids else None
+
+    def finish(self) -> int:
+        """Say how it all went, and return the exit code: that of the worst."""
+        code = max((followed.exit_code for followed in self._jobs), default=0)
+        code = max(code, self._failure.exit_code if self._failure is not None else 0)
+        self._print(self._failure.to_json() if self._failure is not None else None, code)
+        if self._options.iterations > 1 and self._options.wait:
+            self._app.note(summary(self._jobs, self._order.fetch.folder if self._order.fetch else None))
+        return code
+
+    def _print(self, error: dict[str, Any] | None, code: int) -> None:
+        """The whole run as JSON, if that was asked for."""
+        if not (self._app.json or self._app.events):
+            return
+        document: dict[str, Any] = {"instance": str(self._client.url)}
+        if self._options.emulator:
+            document["simulated"] = True
+        document["jobs"] = [followed.to_json() for followed in self._jobs]
+        if self._not_queued:
+            document["not_queued"] = self._not_queued
+        if error is not None:
+            document["error"] = error
+        document["exit_code"] = code
+        if self._app.events:
+            self._app.print_event({"event": "summary", **document})
+        else:
+            self._app.print_json(document)
+
+    async def _submit_all(self, maker: _Maker, first: Prepared, followers: asyncio.TaskGroup) -> None:
+        """Submit one iteration after the other, as there is room; what fails ends the submitting, not the waiting."""
+        room = asyncio.Semaphore(_AHEAD)
+        timeout = self._options.timeout
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        for iteration in range(self._options.iterations):
+            if self._options.wait:
+                await room.acquire()
+            if iteration and deadline is not None and asyncio.get_running_loop().time() >= deadline:
+                self._not_queued = self._options.iterations - iteration
+                self._app.tell(f"the time is up: {count(self._not_queued, 'job')} not queued")
+                return
+            try:
+                prepared = first if iteration == 0 else await maker.make(iteration)
+                followed = await self._submit(prepared)
+            except ComfyClientError as error:
+                self._give_up(error, iteration)
+                return
+            if self._options.wait:
+                work = follow(
+                    self._app, self._display, followed,
+                    fetch=self._order.fetch, deadline=deadline, ended=room.release,
+                )  # fmt: skip
+                followers.create_task(work)
+
+    async def _submit(self, prepared: Prepared) -> Followed:
+        prompt_id = str(uuid.uuid4())
+        self._doubtful = prompt_id
+        task = asyncio.ensure_future(self._client.submit(prepared, front=self._options.front, prompt_id=prompt_id))
+        try:
+            job = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # Half a request may be queued all the same: it is seen through, so that the job can be cancelled.
+            with contextlib.suppress(ComfyClientError, TimeoutError):
+                self._add(await asyncio.wait_for(task, _LAST_WAIT))
+            raise
+        except ComfyClientError as error:
+            if not isinstance(error, OutcomeUnknown):
+                self._doubtful = None
+            raise
+        return self._add(job)
+
+    def _add(self, job: Job) -> Followed:
+        self._doubtful = None
+        followed = Followed(job, len(self._jobs) + 1, self._options.iterations)
+        self._jobs.append(followed)
+        for warning in job.warnings:
+            text = f"the server dropped an output: {warning}" if isinstance(warning, Problem) else str(warning)
+            if text not in self._told:
+                self._told.add(text)
+                self._app.warn(text)
+        self._display.submitted(followed)
+        if not self._options.wait and not (self._app.json or self._app.events):
+            self._app.print(job.id)
+            self._app.flush()
+        return followed
+
+    def _give_up(self, error: ComfyClientError, iteration: int) -> None:
+        self._failure = error
+        self._not_queued = self._options.iterations - iteration
+        if self._jobs:
+            show_error(self._app, error, prefix=f"job {iteration + 1}/{self._options.iterations} was not queued: ")
+
+    def _unfinished(self) -> list[str]:
+        ids = [followed.id for followed in self._jobs if not followed.job.state.is_terminal]
+        return [*ids, self._doubtful] if self._doubtful is not None else ids
+
+    async def _stop(self) -> None:
+        self._display.close()
+        await stop_jobs(self._app, self._client, self._unfinished())
