@@ -69,7 +69,9 @@ class Frontend:
         from playwright.async_api import async_playwright
 
         async with AsyncExitStack() as stack:
-            emulator = await stack.enter_async_context(Emulator(catalog=self._catalog, frontend=self._static))
+            emulator = await stack.enter_async_context(
+                Emulator(catalog=self._catalog, frontend=self._static, strict_models=True)
+            )
             playwright = await stack.enter_async_context(async_playwright())
             self._browser = await playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
             stack.push_async_callback(self._browser.close)
