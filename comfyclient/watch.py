@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 from typing import TYPE_CHECKING, Final
 
 from comfyclient.errors import AuthError, ComfyClientError, ProtocolError
@@ -31,6 +32,7 @@ _FEW: Final = 4  # open jobs below which nothing is waited for
 # many bytes a second, and a third of the time.
 _LARGE_QUEUE: Final = 256 * 2**10
 _QUEUE_RATE: Final = 4 * 2**20
+_END: Final = re.compile('"node": ?null')
 _BACKOFF: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -54,6 +56,7 @@ class Watcher:
         self._ended_first_at = 0.0
         self._hearing = False
         self._progress_of: str | None = None
+        self._tells_all = False  # whether the server sends progress_state, which says what executing says
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._wake_at = math.inf  # the earliest wish of a job that is not in _ended
@@ -151,16 +154,21 @@ class Watcher:
         head = peek(frame)
         if head is None:
             return False
-        if head.type == "progress_state" and isinstance(frame, str) and head.prompt_id is not None:
+        if isinstance(frame, bytes):
+            return head.type == "text" or self._audience.preview_listeners == 0
+        if head.type == "progress_state" and head.prompt_id is not None:
+            self._tells_all = True
             following = self._open.get(head.prompt_id)
-            if following is not None and not following.listened:
-                following.put_aside(frame)
-            return following is None or not following.listened
-        if head.type == "preview":
-            return self._audience.preview_listeners == 0
+            if following is None or following.listened:
+                return following is None
+            following.put_aside(frame)
+            return True
+        if head.type == "executing":
+            # Where progress_state says the same, and nobody listens, only that the job ended is news.
+            return self._tells_all and not self._audience.listeners and not _END.search(frame)
         if head.type in {"executed", "progress"}:
-            return self._audience.listeners == 0
-        return head.type in {"status", "text"}
+            return not self._audience.listeners
+        return head.type == "status"
 
     # The looking
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
 import io
@@ -68,7 +69,9 @@ class App:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 # What the terminal cannot show must not end a run; a lone surrogate becomes JSON's own escape.
-                stream.reconfigure(errors="backslashreplace")
+                # It flushes: what a full disk refuses now is refused again, and reported, when the run ends.
+                with contextlib.suppress(OSError):
+                    stream.reconfigure(errors="backslashreplace")
         stdin = sys.stdin.buffer if sys.stdin is not None else io.BytesIO()
         stdout, stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
         return cls(
