@@ -129,7 +129,8 @@ def refusal(reply: Reply) -> ComfyClientError:
         )
     if status == 404:
         return NotComfyUI(
-            f"{where}: not found (HTTP 404)", hint="does something else than ComfyUI answer at this address?"
+            f"{where}: something answers, but not as ComfyUI does (HTTP 404)",
+            hint="is this ComfyUI's address? is it served under another path?",
         )
     if status == 413:
         return ProtocolError(f"{where}: the request is too large for the instance or a proxy before it (HTTP 413)")

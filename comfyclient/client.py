@@ -31,6 +31,7 @@ from comfyclient.wire.records import JobState
 from comfyclient.wire.summary import JobSummary
 from comfyclient.workflow.catalog import Catalog
 from comfyclient.workflow.check import check as check_prompt
+from comfyclient.workflow.convert.releases import release_of
 from comfyclient.workflow.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class ComfyClient:
         self._transfers = Transfers(self._http)
         self._instance = Instance(self._http, self._watcher, self._transfers)
         self._catalog: Catalog | None = None
+        self._frontend: str | None = None
         self._catalog_at = 0.0
         self._catalog_gate = asyncio.Lock()
 
@@ -152,7 +154,9 @@ class ComfyClient:
             if self._catalog is None or refresh:
                 info = await self.info()
                 document = await self._http.get_json("/object_info")
-                self._catalog = Catalog.from_json(document, version=info.comfyui_version, source=str(self.url))
+                source = f"catalog of {self.url}"
+                self._catalog = Catalog.from_json(document, version=info.comfyui_version, source=source)
+                self._frontend = release_of(info.frontend_version)
                 self._catalog_at = asyncio.get_running_loop().time()
             return self._catalog
 
@@ -196,7 +200,7 @@ class ComfyClient:
             upload_dir: Where local input files are looked for, usually the workflow's folder. An upload input
                 that names a file there gets the name under which the instance received it. ``None``: nothing is
                 uploaded.
-            frontend: The frontend release whose conversion to follow; by default the newest known.
+            frontend: The frontend release whose conversion to follow; by default the one that the instance names.
 
         Raises:
             WorkflowError: It cannot be read or converted, or an edit does not fit (EditError).
@@ -206,7 +210,7 @@ class ComfyClient:
         if isinstance(workflow, Prompt) and not edits and seed is None and not check and upload_dir is None:
             return Prepared(workflow)
         catalog = await self.catalog()
-        before, prompt = build(workflow, catalog, edits=edits, seed=seed, frontend=frontend)
+        before, prompt = build(workflow, catalog, edits=edits, seed=seed, frontend=frontend or self._frontend)
         files: list[LocalFile] = []
         if upload_dir is not None:
             files = await asyncio.to_thread(find_local_files, before, prompt, catalog, Path(upload_dir))

@@ -61,7 +61,8 @@ def build(
     Raises:
         WorkflowError: It cannot be converted, or an edit does not fit.
     """
-    before = workflow if isinstance(workflow, Prompt) else _convert(workflow, catalog, frontend)
+    chance = random.Random(seed) if isinstance(seed, int) else _RNG  # noqa: S311 - a given seed repeats {a|b} too
+    before = workflow if isinstance(workflow, Prompt) else _convert(workflow, catalog, frontend, chance)
     prompt = apply_edits(before, edits, catalog) if edits else before
     if seed is not None:
         number = random_seed(_RNG, seed_bounds(prompt, catalog)) if seed == "random" else seed
@@ -69,10 +70,12 @@ def build(
     return before, prompt
 
 
-def _convert(workflow: Workflow | Mapping[str, Any], catalog: Catalog, frontend: str | None) -> Prompt:
+def _convert(
+    workflow: Workflow | Mapping[str, Any], catalog: Catalog, frontend: str | None, chance: random.Random
+) -> Prompt:
     from comfyclient.workflow.convert import convert
 
-    return convert(workflow, catalog, frontend=frontend)
+    return convert(workflow, catalog, frontend=frontend, rng=chance)
 
 
 def seeds_of(prompt: Prompt, catalog: Catalog) -> dict[str, int]:

@@ -25,6 +25,7 @@ from comfyclient.look import find, find_for_sure
 from comfyclient.wire.answers import Accepted, read_rejection
 from comfyclient.wire.lifecycle import Where
 from comfyclient.wire.records import JobState
+from comfyclient.workflow.prompt import is_link
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +68,9 @@ def encode_prompt(
     """The body of ``POST /prompt``.
 
     Raises:
-        WorkflowError: The prompt holds what JSON cannot (NaN, an infinity).
+        WorkflowError: The prompt holds what JSON cannot (NaN, an infinity), or a link to a node that it lacks.
     """
+    _refuse_dangling(prompt)
     extra = dict(extra_data)
     if prompt.workflow is not None:
         # Only if there is one: with null in its place, the server's list of jobs breaks for everybody.
@@ -85,6 +87,18 @@ def encode_prompt(
         return _json.dumps(body).encode("utf-8", "surrogatepass")
     except _json.JSONError as error:
         raise WorkflowError(f"the prompt cannot be sent: {error}") from None
+
+
+def _refuse_dangling(prompt: Prompt) -> None:
+    """ComfyUI 0.33 accepts a link to nowhere and its worker dies of it: nothing runs there until a restart."""
+    for node_id, node in prompt.nodes.items():
+        for name, value in node.get("inputs", {}).items():
+            if is_link(value) and value[0] not in prompt.nodes:
+                raise WorkflowError(
+                    f"node {node_id} ({prompt.title(node_id)}), input {name}: linked to node {value[0]}, which is not "
+                    "in the prompt; sending that can stop the whole server",
+                    node_id=node_id,
+                )
 
 
 def _node(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from comfyclient.cli.sources import release_of
 from comfyclient.errors import CatalogError
 from comfyclient.workflow.catalog import Catalog
+from comfyclient.workflow.convert.releases import release_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,14 +15,14 @@ from comfyclient.cli.failures import STOPPED, show_error
 from comfyclient.cli.follow import Fetch, Followed, follow, probe_folder, summary
 from comfyclient.cli.running import connect, run_async
 from comfyclient.cli.seeds import SeedPlan
-from comfyclient.cli.sources import load_workflow, release_of
+from comfyclient.cli.sources import load_workflow
 from comfyclient.cli.stopping import stop_jobs
 from comfyclient.cli.text import count
 from comfyclient.errors import CheckFailed, ComfyClientError, OutcomeUnknown, Problem
 from comfyclient.names import DEFAULT_TEMPLATE, Template
 from comfyclient.workflow.check import check as check_prompt
 from comfyclient.workflow.convert import convert
-from comfyclient.workflow.convert.releases import rules_for
+from comfyclient.workflow.convert.releases import release_of, rules_for
 
 if TYPE_CHECKING:
     from pathlib import Path

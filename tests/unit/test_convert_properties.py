@@ -68,8 +68,7 @@ def check(workflow, release):
     before = json.dumps(workflow)
     try:
         prompt = convert(workflow, CATALOG, frontend=release, rng=random.Random(1))
-    except WorkflowError as error:
-        assert str(error)
+    except WorkflowError:
         return
     assert json.dumps(workflow) == before, "the file's data was changed"
     assert prompt.nodes == convert(workflow, CATALOG, frontend=release, rng=random.Random(1)).nodes
@@ -91,7 +90,7 @@ def test_damaged_workflows(workflow, release):
     check(workflow, release)
 
 
-NODE_TYPES = sorted(CATALOG) + ["Reroute", "PrimitiveNode", "SetNode", "GetNode", "Note", "NoSuch", "S1", "S2"]
+NODE_TYPES = [*sorted(CATALOG), "Reroute", "PrimitiveNode", "SetNode", "GetNode", "Note", "NoSuch", "S1", "S2"]
 
 
 @st.composite

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from comfyclient.errors import ConfigError, Problem
-from comfyclient.prepare import LocalFile, find_local_files, not_yet_there, seeds_of
+from comfyclient.prepare import LocalFile, build, find_local_files, not_yet_there, seeds_of
 from comfyclient.queueing import check_prompt_id, encode_prompt, new_prompt_id
 from comfyclient.workflow.catalog import Catalog
 from comfyclient.workflow.prompt import Prompt
@@ -106,3 +106,19 @@ def test_ids_in_the_only_form_that_servers_take():
     for bad in ("", "None", new_prompt_id().upper(), new_prompt_id().replace("-", ""), new_prompt_id() + "\n"):
         with pytest.raises(ConfigError):
             check_prompt_id(bad)
+
+
+def test_a_given_seed_repeats_the_choice_of_dynamic_prompts():
+    text = "{" + "|".join(map(str, range(1000))) + "}"
+    workflow = {
+        "nodes": [{"id": 1, "type": "CLIPTextEncode", "mode": 0, "widgets_values": [text]}],
+        "links": [],
+        "version": 0.4,
+    }
+    catalog = Catalog.bundled()
+
+    def chosen(seed):
+        return build(workflow, catalog, seed=seed)[1].nodes["1"]["inputs"]["text"]
+
+    assert chosen(7) == chosen(7)
+    assert len({chosen(seed) for seed in range(20)}) > 1

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from comfyclient.errors import ConfigError
 
-__all__ = ["NEWEST", "RELEASES", "Rules", "rules_for"]
+__all__ = ["NEWEST", "RELEASES", "Rules", "release_of", "rules_for"]
 
 _SAVE_CLASSES_127: Final = frozenset({
     "SaveImage", "SaveAnimatedWEBP", "SaveWEBM", "SaveAudio", "SaveGLB", "SaveAnimatedPNG", "CLIPSave", "VAESave",
@@ -238,3 +238,12 @@ def rules_for(release: str | None) -> Rules:
         if (int(major), int(minor)) <= wanted:
             chosen = rules
     return chosen
+
+
+def release_of(version: str | None) -> str | None:
+    """A version that an instance names, if it is one: what a server says is nobody's mistake here."""
+    try:
+        rules_for(version)
+    except ConfigError:
+        return None
+    return version
