@@ -45,6 +45,7 @@ JSON_CAP: Final = 256 * 2**20
 """Bytes that a JSON answer may have when decoded. Whole queues with their workflows are large."""
 
 _CONNECT_TIMEOUT: Final = 10.0
+NO_LOGIN_YET: Final = "for basic auth write http://USER:PASSWORD@HOST; other logins are not supported yet"
 _ERROR_CAP: Final = 1 * 2**20
 _GATEWAY_STATUSES: Final = frozenset({502, 503, 504, *range(520, 531)})
 _LOGIN_WORDS: Final = ("login", "signin", "sign_in", "sign-in", "auth", "sso", "cloudflareaccess")
@@ -124,9 +125,7 @@ def refusal(reply: Reply) -> ComfyClientError:
     if 300 <= status < 400:
         return _redirected(reply)
     if status in {401, 403, 407}:
-        return AuthRequired(
-            f"{where}: the instance wants a login (HTTP {status})", hint="give a credential for this instance"
-        )
+        return AuthRequired(f"{where}: the instance wants a login (HTTP {status})", hint=NO_LOGIN_YET)
     if status == 404:
         return NotComfyUI(
             f"{where}: something answers, but not as ComfyUI does (HTTP 404)",
@@ -154,7 +153,7 @@ def _redirected(reply: Reply) -> ComfyClientError:
     if any(word in words for word in _LOGIN_WORDS):
         return AuthRequired(
             f"{reply.request}: the instance redirects to a login page at {place}",
-            hint="give a credential for this instance",
+            hint=NO_LOGIN_YET,
         )
     return ProtocolError(
         f"{reply.request}: the instance redirects to {place} (HTTP {reply.status}), which is not followed",
@@ -174,6 +173,7 @@ class Http:
         self.timeout = timeout
         self.trust_env = trust_env
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     @property
     def origin(self) -> str:
@@ -260,12 +260,15 @@ class Http:
             raise _translated(error, self.origin, f"{method} {path}") from None
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection. There will be no other."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ConfigError("the client is closed", hint="make a new ComfyClient, or do this before it is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers={

@@ -6,11 +6,14 @@ ComfyUI's catalogs hold integers above 64 bits and its answers may hold bare ``N
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 __all__ = ["JSONError", "dumps", "loads"]
 
 JSONError = ValueError
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def loads(data: str | bytes) -> Any:
@@ -33,8 +36,10 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
     """
     separators = (",", ":") if indent is None else (",", ": ")
     try:
-        return json.dumps(value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False)
     except RecursionError:
         raise JSONError("nested too deep") from None
     except TypeError as error:
         raise JSONError(str(error)) from None
+    # Half a character, which no encoding takes, is written as JSON's own escape.
+    return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text) if _SURROGATE.search(text) else text

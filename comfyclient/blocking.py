@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 from comfyclient import client as _async
 from comfyclient import job as _job
 from comfyclient import result as _result
+from comfyclient.errors import ConfigError
 from comfyclient.names import DEFAULT_TEMPLATE, Template
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class _Portal:
 
         if self.closed:
             work.close()
-            raise RuntimeError("the client is closed")
+            raise ConfigError("the client is closed", hint="make a new ComfyClient, or do this before it is closed")
         self._loop.call_soon_threadsafe(start)
         try:
             _wait(outcome)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from comfyclient._http import Http, parse_url
 from comfyclient.ahead import run_ahead
-from comfyclient.errors import CheckFailed, JobLost
+from comfyclient.errors import CatalogError, CheckFailed, JobLost, ProtocolError
 from comfyclient.job import Instance, Job
 from comfyclient.look import HistoryReader, find_for_sure, read_queue
 from comfyclient.prepare import (
@@ -147,7 +147,7 @@ class ComfyClient:
         """The instance's node definitions; read once, unless ``refresh`` is set.
 
         Raises:
-            CatalogError: The answer is no catalog.
+            ProtocolError: The answer is no catalog.
             InstanceUnavailable: Nobody answers.
         """
         async with self._catalog_gate:
@@ -155,7 +155,10 @@ class ComfyClient:
                 info = await self.info()
                 document = await self._http.get_json("/object_info")
                 source = f"catalog of {self.url}"
-                self._catalog = Catalog.from_json(document, version=info.comfyui_version, source=source)
+                try:
+                    self._catalog = Catalog.from_json(document, version=info.comfyui_version, source=source)
+                except CatalogError as error:
+                    raise ProtocolError(f"GET /object_info: the answer is not ComfyUI's ({error})") from None
                 self._frontend = release_of(info.frontend_version)
                 self._catalog_at = asyncio.get_running_loop().time()
             return self._catalog

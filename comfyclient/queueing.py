@@ -84,7 +84,7 @@ def encode_prompt(
     if front:
         body["front"] = True
     try:
-        return _json.dumps(body).encode("utf-8", "surrogatepass")
+        return _json.dumps(body).encode()
     except _json.JSONError as error:
         raise WorkflowError(f"the prompt cannot be sent: {error}") from None
 
@@ -166,7 +166,10 @@ async def _recover(http: Http, watcher: Watcher, following: Following, doubt: Co
             await asyncio.sleep(_RETRY)
             continue
         if found is None:
-            raise InstanceUnavailable(f"{doubt}; the prompt was not queued", hint="queue it again")
+            raise InstanceUnavailable(
+                f"{doubt}; the prompt was not queued",
+                hint="queue it again; if it happens again, the server's log says why",
+            )
         watcher.accepted(following)
         watcher.learn(following, look)
         return Accepted(prompt_id, found.number)

@@ -134,6 +134,11 @@ class Transfers:
             ) as response:
                 if response.status != 200:
                     raise _missing(ref, response)
+                if "text/html" in response.headers.get("Content-Type", ""):  # ComfyUI never serves even pages as such
+                    raise TransferError(
+                        f"cannot fetch {ref.filename!r}: the answer is a web page, not the file",
+                        hint="a login page in front of ComfyUI looks like this; the file is still on the instance",
+                    )
                 async with contextlib.aclosing(_gathered(response)) as chunks:
                     yield chunks
         except (AuthError, TransferError):

@@ -263,7 +263,7 @@ class JobTracker:
             return self._close(JobState.CANCELLED, None)
         elif self._ended_at is not None and now - self._ended_at < RECORD_LAG:
             self._retry(now)
-        elif self._absent_at is None or look.asked_at - self._absent_at < CONFIRM_AFTER:
+        elif self._absent_at is None or look.asked_at < self._absent_at + CONFIRM_AFTER:
             self._absent_at = look.asked_at if self._absent_at is None else self._absent_at
             self.wish = Wish(max(now, self._absent_at + CONFIRM_AFTER))
         else:

@@ -109,6 +109,9 @@ class _Editor:
 
     def set_all(self, edits: Mapping[str, Any]) -> None:
         """Set everything; dynamic combos first, outer before inner, as they decide which inputs exist."""
+        for address in edits:
+            if not isinstance(address, str):
+                raise EditError(f"{address!r} is no address", hint='addresses are texts such as "6.text"')
         index = NodeIndex(self._prompt)
         pending = dict(edits)
         while pending:

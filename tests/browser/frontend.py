@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import importlib.util
+import json
 import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -26,7 +27,8 @@ READY = """() => window.app && window.app.graph && window.app.extensionManager &
 GRAPH_TO_PROMPT = """async (workflow) => {
     try {
         await window.app.loadGraphData(workflow, true, false, null);
-        return { output: (await window.app.graphToPrompt()).output };
+        // As text: that is how it travels, and NaN becomes null in it.
+        return { output: JSON.stringify((await window.app.graphToPrompt()).output) };
     } catch (error) {
         return { error: String(error) };
     }
@@ -93,7 +95,8 @@ class Frontend:
     async def prompt(self, workflow):
         """``{"output": prompt}``, or ``{"error": text}`` where the frontend throws or never ends."""
         try:
-            return await asyncio.wait_for(self._page.evaluate(GRAPH_TO_PROMPT, workflow), SECONDS)
+            answer = await asyncio.wait_for(self._page.evaluate(GRAPH_TO_PROMPT, workflow), SECONDS)
         except TimeoutError:
             await self._open()
             return {"error": f"no prompt within {SECONDS} s"}
+        return {"output": json.loads(answer["output"])} if "output" in answer else answer

@@ -16,6 +16,7 @@ class Proxy:
         headers: The headers of the last request for each path.
         refuse_sockets: HTTP status for websocket handshakes, or ``None``.
         swallow: Called with each text frame for a client; ``True`` drops it.
+        flowing: While it is cleared, frames for clients are held back.
     """
 
     def __init__(self, upstream, *, prefix=""):
@@ -29,6 +30,8 @@ class Proxy:
         self._sockets = set()
         self._sockets_seen = 0
         self._opened = asyncio.Condition()
+        self.flowing = asyncio.Event()
+        self.flowing.set()
 
     async def __aenter__(self):
         app = web.Application(client_max_size=2**30)
@@ -132,6 +135,8 @@ class Proxy:
         to_client = isinstance(target, web.WebSocketResponse)
         with contextlib.suppress(ConnectionError):
             async for message in source:
+                if to_client:
+                    await self.flowing.wait()
                 if message.type is aiohttp.WSMsgType.TEXT:
                     if not (to_client and self.swallow(message.data)):
                         await target.send_str(message.data)

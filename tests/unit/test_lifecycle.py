@@ -132,6 +132,13 @@ class TestAbsence:
         (last,) = job.on_look(Look(Where.ABSENT, 1.6), 1.6)
         assert last.state is JobState.LOST
 
+    @given(st.floats(0, 1e9))
+    def test_a_look_when_it_was_wished_is_late_enough(self, at):
+        job = tracker()
+        job.on_look(Look(Where.ABSENT, at), at)
+        again = job.wish.at
+        assert job.on_look(Look(Where.ABSENT, again), again)[-1].state is JobState.LOST
+
     def test_a_sighting_between_them_starts_over(self):
         job = tracker()
         job.on_look(Look(Where.ABSENT, 1.0), 1.0)

@@ -102,6 +102,8 @@ def _type_fits(node: Node, declared: Declared, loaded: Loaded) -> bool:
 
 
 def _clamp(value: Any, declared: Declared, limits: list[Declared]) -> Any:
+    if value is None:
+        value = 0
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     lows = [low for d in limits if isinstance(low := d.options.get("min"), int | float)]
@@ -157,7 +159,7 @@ def rounded(value: Any, declared: Declared) -> Any:
     elif isinstance(value, int | float):
         number = value
     else:
-        return value
+        return None  # not a number, which JSON has as null
     step = _number(declared.options.get("step"))
     if declared.type == "INT":
         step = step or 1
