@@ -26,16 +26,6 @@ def targets_of(graph: Graph) -> dict[str, tuple[Node, int]]:
     }
 
 
-def _target(graph: Graph, link: Link, targets: Mapping[str, tuple[Node, int]]) -> tuple[Node, int] | None:
-    found = targets.get(link.id)
-    if found is not None:
-        return found
-    node = graph.by_id.get(link.target)
-    if node is None or not 0 <= link.target_slot < len(node.inputs):
-        return None
-    return node, link.target_slot
-
-
 def promoted_source(node: Node, index: int) -> Widget | Promoted | None:
     """The widget that a slot stands for: the node's own, or the one that a nested host promotes."""
     if node.kind == "host":
@@ -66,7 +56,7 @@ def _first_widget(
 ) -> Widget | Promoted | None:
     for link_id in boundary.link_ids:
         link = graph.links.get(link_id)
-        found = _target(graph, link, targets) if link is not None else None
+        found = targets.get(link.id) if link is not None else None
         source = promoted_source(*found) if found is not None else None
         if source is not None:
             return source
@@ -223,7 +213,7 @@ class _Migration:
         for index, boundary in enumerate(self.graph.inputs):
             for link_id in boundary.link_ids:
                 link = self.graph.links.get(link_id)
-                found = _target(self.graph, link, targets) if link is not None else None
+                found = targets.get(link.id) if link is not None else None
                 if found is None:
                     continue
                 if found == (node, slot_index):
@@ -297,7 +287,7 @@ def _inputs_leading_to(host: Node, node_id: str, name: str) -> list[int]:
     for index, boundary in enumerate(graph.inputs[: len(host.inputs)]):
         for link_id in boundary.link_ids:
             link = graph.links.get(link_id)
-            target = _target(graph, link, targets) if link is not None else None
+            target = targets.get(link.id) if link is not None else None
             if target is None:
                 continue
             node, slot_index = target
