@@ -11,6 +11,7 @@ from comfyclient.workflow.convert.load import Loaded
 from comfyclient.workflow.convert.model import Graph, Link, Node, Widget
 from comfyclient.workflow.convert.subgraphs import targets_of
 from comfyclient.workflow.convert.text import Replacer
+from comfyclient.workflow.convert.values import coerce
 from comfyclient.workflow.convert.widgets import Declared, declare
 
 __all__ = ["apply_primitives", "load_primitives"]
@@ -86,7 +87,7 @@ def _load(node: Node, fed: list[_Target], loaded: Loaded) -> None:
         widget.value = promoted.value
     stored = node.raw.get("widgets_values")
     if isinstance(stored, list) and stored and _type_fits(node, declared, loaded):
-        widget.value = stored[0]
+        widget.value = coerce(widget, stored[0], loaded.rules)
         widget.stored = 0
         widget.holder = node
     if declared.type in {"INT", "FLOAT"}:
@@ -136,7 +137,7 @@ def _write(target: Node, index: int, value: Any, source: Widget, loaded: Loaded)
         return
     widget = target.widget(name)
     if widget is not None:
-        set_value(target, widget, _after_callback(value, widget))
+        set_value(target, widget, coerce(widget, _after_callback(value, widget), loaded.rules))
         widget.holder, widget.stored = source.holder, source.stored
     elif loaded.rules.primitive_feeds_host and index in target.promoted:
         inner = target.promoted[index].widget
