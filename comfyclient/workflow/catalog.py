@@ -21,6 +21,7 @@ __all__ = [
     "BUNDLED_VERSION",
     "DYNAMIC_COMBO",
     "DYNAMIC_GROUP",
+    "MOST_GROUPS",
     "Catalog",
     "InputSpec",
     "NodeSpec",
@@ -33,6 +34,8 @@ BUNDLED_VERSION: Final = "0.33.0"
 DYNAMIC_COMBO: Final = "COMFY_DYNAMICCOMBO_V3"
 DYNAMIC_GROUP: Final = "COMFY_DYNAMICGROUP_V3"
 AUTOGROW: Final = "COMFY_AUTOGROW_V3"
+MOST_GROUPS: Final = 1000
+"""How far a list of inputs may grow, whatever a definition says: definitions come from servers."""
 
 _UPLOAD_KINDS: Final = {
     "image_upload": "image",
@@ -356,7 +359,8 @@ def _expand_autogrow(spec: InputSpec, values: Mapping[str, Any]) -> Iterator[Inp
         else:
             prefix = str(template.get("prefix", "")) if len(declared) == 1 else child.name
             most = template.get("max", 100)
-            slots = [f"{prefix}{index}" for index in range(most if isinstance(most, int) else 100)]
+            count = min(most, MOST_GROUPS) if isinstance(most, int) else 100
+            slots = [f"{prefix}{index}" for index in range(count)]
         for index, slot in enumerate(slots):
             name = f"{spec.name}.{slot}"
             if index < least or name in values:

@@ -330,3 +330,13 @@ def test_an_unknown_release_is_the_nearest_known_one_below(asked, used):
 def test_a_release_that_is_no_number_is_an_error():
     with pytest.raises(ConfigError, match="no release"):
         rules_for("newest")
+
+
+@pytest.mark.parametrize("limits", [{"min": 10**9}, {"max": 10**9}, {"min": 10**9, "max": 10**9}])
+def test_a_hostile_definition_cannot_make_a_list_grow_for_ever(limits):
+    template = {"input": {"required": {"v": ["STRING", {}]}}, "prefix": "v", **limits}
+    definition = {"input": {"required": {"list": ["COMFY_AUTOGROW_V3", {"template": template}]}}, "output": []}
+    catalog = Catalog.from_json({"Hostile": definition})
+    prompt = convert(graph([node(1, "Hostile")], []), catalog)
+    assert len(prompt.nodes["1"]["inputs"]) <= 1001
+    assert len(list(catalog["Hostile"].live_inputs({}))) <= 1000

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from comfyclient.workflow.catalog import AUTOGROW, DYNAMIC_COMBO, DYNAMIC_GROUP
+from comfyclient.workflow.catalog import AUTOGROW, DYNAMIC_COMBO, DYNAMIC_GROUP, MOST_GROUPS
 from comfyclient.workflow.convert.javascript import UNDEFINED, js_key_order
 from comfyclient.workflow.convert.linktable import Held, Layout, LinkTable
 from comfyclient.workflow.convert.model import Link, Node, Slot, Widget
@@ -33,8 +33,9 @@ class _Autogrow:
         names = template.get("names")
         least, most = template.get("min", 1), template.get("max", 100)
         self.names = [str(name) for name in names] if isinstance(names, list) else None
-        self.min = least if isinstance(least, int) else 1
+        self.min = min(least, MOST_GROUPS) if isinstance(least, int) else 1
         self.max = len(self.names) if self.names is not None else (most if isinstance(most, int) else 100)
+        self.max = min(self.max, MOST_GROUPS)
         self.prefix = str(template.get("prefix") or "")
         self.inputs = [
             (key, spec, kind == "optional")
@@ -297,7 +298,7 @@ def _group_rows(declared: Declared, count: Any, rules: Rules) -> list[Declared]:
     least, most = declared.options.get("min", 0), declared.options.get("max", 100)
     rows = int(count) if isinstance(count, int | float) and not isinstance(count, bool) else 0
     rows = max(least if isinstance(least, int) else 0, rows)
-    rows = min(rows, most if isinstance(most, int) else 100)
+    rows = min(rows, most if isinstance(most, int) else 100, MOST_GROUPS)
     return [child for row in range(rows) for child in _children(template, f"{declared.name}.{row}", rules)]
 
 
