@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +49,7 @@ _CONNECT_TIMEOUT: Final = 10.0
 NO_LOGIN_YET: Final = "for basic auth write http://USER:PASSWORD@HOST; other logins are not supported yet"
 _ERROR_CAP: Final = 1 * 2**20
 _GATEWAY_STATUSES: Final = frozenset({502, 503, 504, *range(520, 531)})
+_LABEL: Final = re.compile(r"[\w-]{1,63}", re.ASCII)  # underscores are common in names inside containers
 _LOGIN_WORDS: Final = ("login", "signin", "sign_in", "sign-in", "auth", "sso", "cloudflareaccess")
 
 
@@ -106,7 +108,8 @@ def parse_url(text: str) -> tuple[URL, Auth | None]:
     try:
         url = URL(text.strip())
         host, port = url.host, url.port
-    except ValueError:
+        _check_host(url)
+    except ValueError:  # its subclass UnicodeError too
         raise ConfigError(f"the url cannot be read; it should look like http://host:port, {example}") from None
     if url.scheme not in {"http", "https"}:
         raise ConfigError(f"the url's scheme is {url.scheme!r}; it must be http or https, {example}")
@@ -117,6 +120,20 @@ def parse_url(text: str) -> tuple[URL, Auth | None]:
     auth = BasicAuth(url.user or "", url.password or "") if url.raw_user or url.raw_password else None
     base = URL.build(scheme=url.scheme, host=host, port=url.explicit_port, path=url.path.rstrip("/"))
     return base, auth
+
+
+def _check_host(url: URL) -> None:
+    """Refuse a host that no name server can be asked for: asking would end in errors of many kinds.
+
+    Raises:
+        ValueError: It is no host.
+    """
+    host = url.raw_host or ""
+    if not host or ":" in host:  # none is told apart later; an IPv6 address was checked by yarl
+        return
+    labels = host.removesuffix(".").split(".")
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("no host")
 
 
 def refusal(reply: Reply) -> ComfyClientError:
@@ -225,10 +242,14 @@ class Http:
         Raises:
             NeverSentError: No connection.
             InstanceUnavailable: It broke, or no answer came in time. The request may have been acted upon.
-            ProtocolError: The answer is no HTTP, or larger than ``cap`` bytes.
+            ProtocolError: The answer is no HTTP, or larger than ``cap`` bytes. That of an error is cut instead: its
+                status says what matters.
         """
         async with self.stream(method, path, params=params, data=data, headers=headers, timeout=timeout) as response:
-            body = await self._read(response, cap if response.status < 400 else _ERROR_CAP, f"{method} {path}")
+            if response.status < 400:
+                body = await self._read(response, cap, f"{method} {path}")
+            else:  # a refused prompt is answered with all choices of every wrong input
+                body = await self._read_some(response, cap if response.status == 400 else _ERROR_CAP)
             return Reply(f"{method} {path}", response.status, response.headers, body)
 
     @contextlib.asynccontextmanager
@@ -256,7 +277,7 @@ class Http:
                 allow_redirects=False,
             ) as response:
                 yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
             raise _translated(error, self.origin, f"{method} {path}") from None
 
     async def close(self) -> None:
@@ -292,6 +313,17 @@ class Http:
             parts.append(part)
         return b"".join(parts)
 
+    @staticmethod
+    async def _read_some(response: aiohttp.ClientResponse, cap: int) -> bytes:
+        """The decoded body up to ``cap`` bytes, or as far as it came."""
+        body = bytearray()
+        with contextlib.suppress(aiohttp.ClientPayloadError):
+            async for part in response.content.iter_any():
+                body += part
+                if len(body) >= cap:
+                    break
+        return bytes(body[:cap])
+
 
 def _translated(error: Exception, origin: str, request: str) -> ComfyClientError:
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
@@ -311,8 +343,8 @@ def _translated(error: Exception, origin: str, request: str) -> ComfyClientError
         return InstanceUnavailable(f"{request}: {origin} did not answer in time", hint="is the instance overloaded?")
     if isinstance(error, aiohttp.ClientResponseError):
         return NotComfyUI(f"{request}: {origin} does not speak HTTP", hint="is the port that of ComfyUI?")
-    if isinstance(error, aiohttp.InvalidURL):
-        return ConfigError("the url cannot be requested")
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
+        return ConfigError("the url cannot be requested", hint="is the host's name right?")
     return InstanceUnavailable(f"{request}: the connection to {origin} broke")
 
 

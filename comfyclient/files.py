@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from comfyclient.errors import OutputExists, TransferError
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = ["PartFile", "make_folders", "writing"]
+
+# How systems say that a disk has no hard links, or none for us; Windows says EINVAL.
+_NO_LINKS: Final = frozenset({
+    errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.ENOSYS, errno.EINVAL,
+})  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -98,12 +103,23 @@ def _move_new(source: Path, target: Path) -> bool:
         os.link(source, target)
     except FileExistsError:
         return False
-    except OSError:  # no hard links there: take the name with an empty file, then fill it
-        try:
-            target.open("xb").close()
-        except FileExistsError:
-            return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _fill_new(source, target)
+    source.unlink(missing_ok=True)
+    return True
+
+
+def _fill_new(source: Path, target: Path) -> bool:
+    """Take the name with an empty file, then put the whole one in its place."""
+    try:
+        target.open("xb").close()
+    except FileExistsError:
+        return False
+    try:
         source.replace(target)
-    else:
-        source.unlink()
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
     return True

@@ -87,11 +87,15 @@ def _shorten(name: str, limit: int) -> str:
     return (_trim(cut) or "_") + ext
 
 
-def alternatives(name: str) -> Iterator[str]:
-    """The name, then ``"name (1).ext"``, ``"name (2).ext"``, …, for as long as names are taken."""
-    yield name
+def alternatives(name: str, *, after: int = -1) -> Iterator[str]:
+    """The name, then ``"name (1).ext"``, ``"name (2).ext"``, …, for as long as names are taken.
+
+    Those up to number ``after`` are left out; the name itself is number 0.
+    """
+    if after < 0:
+        yield name
     stem, ext = _split(name)
-    count = 0
+    count = max(after, 0)
     while True:
         count += 1
         mark = f" ({count})"

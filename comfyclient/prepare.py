@@ -20,11 +20,27 @@ if TYPE_CHECKING:
 
     from comfyclient.errors import Problem
     from comfyclient.transfer import Transfers
-    from comfyclient.workflow.catalog import Catalog
+    from comfyclient.workflow.catalog import Catalog, InputSpec
 
 __all__ = ["LocalFile", "Prepared", "build", "find_local_files", "not_yet_there", "seeds_of", "upload_all"]
 
 _ANNOTATED: Final = re.compile(r" \[(input|output|temp)\]$")
+_IMAGES: Final = frozenset({
+    ".png", ".apng", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif",
+    ".jxl", ".exr", ".hdr", ".tga",
+})  # fmt: skip
+_VIDEOS: Final = frozenset({
+    ".mp4", ".m4v", ".webm", ".mov", ".mkv", ".avi", ".gif", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv",
+})  # fmt: skip
+_AUDIO: Final = frozenset({
+    ".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma",
+})  # fmt: skip
+_MODELS: Final = frozenset({
+    ".glb", ".gltf", ".obj", ".fbx", ".stl", ".ply", ".spz", ".splat", ".ksplat", ".usd", ".usda", ".usdc", ".usdz",
+    ".dae",
+})  # fmt: skip
+# What the files of an input are called, by `InputSpec.upload`. Nodes for sound take that of videos too.
+_SUFFIXES: Final = {"image": _IMAGES, "video": _VIDEOS, "audio": _AUDIO | _VIDEOS, "file": _MODELS}
 _RNG: Final = random.SystemRandom()
 
 
@@ -91,27 +107,28 @@ def seeds_of(prompt: Prompt, catalog: Catalog) -> dict[str, int]:
 def find_local_files(before: Prompt, prompt: Prompt, catalog: Catalog, upload_dir: Path | None) -> list[LocalFile]:
     """The upload inputs (LoadImage and its kin) whose value names a file here.
 
-    A value that the workflow brought is looked up inside ``upload_dir`` only: a workflow from a stranger must not
-    send files from elsewhere. One that the user set may name any file, from the current folder or ``upload_dir``.
+    A workflow from a stranger must not fetch what is none of its business. So a value that the workflow brought is
+    looked up inside ``upload_dir`` only, in nothing hidden, and only if the file's suffix is one for that kind of
+    input. A value that the user set may name any file, from the current folder or ``upload_dir``.
     """
     if upload_dir is None:
         return []
     found = []
-    for node_id, name, value in _uploads(prompt, catalog):
-        was = before.nodes.get(node_id, {}).get("inputs", {}).get(name)
-        path = _anywhere(value, upload_dir) if value != was else _inside(value, upload_dir)
+    for node_id, spec, value in _uploads(prompt, catalog):
+        was = before.nodes.get(node_id, {}).get("inputs", {}).get(spec.name)
+        path = _anywhere(value, upload_dir) if value != was else _inside(value, upload_dir, spec.upload or "")
         if path is not None:
-            found.append(LocalFile(node_id, name, path))
+            found.append(LocalFile(node_id, spec.name, path))
     return found
 
 
-def _uploads(prompt: Prompt, catalog: Catalog) -> Iterator[tuple[str, str, str]]:
+def _uploads(prompt: Prompt, catalog: Catalog) -> Iterator[tuple[str, InputSpec, str]]:
     for node_id, node in prompt.nodes.items():
-        spec = catalog.get(node["class_type"])
-        for wanted in spec.live_inputs(node["inputs"]) if spec is not None else ():
-            value = node["inputs"].get(wanted.name)
+        spec, inputs = catalog.get(prompt.class_type(node_id)), node.get("inputs", {})
+        for wanted in spec.live_inputs(inputs) if spec is not None else ():
+            value = inputs.get(wanted.name)
             if wanted.upload and isinstance(value, str) and value and not _ANNOTATED.search(value):
-                yield node_id, wanted.name, value
+                yield node_id, wanted, value
 
 
 def _anywhere(value: str, upload_dir: Path) -> Path | None:
@@ -121,11 +138,17 @@ def _anywhere(value: str, upload_dir: Path) -> Path | None:
     return None
 
 
-def _inside(value: str, upload_dir: Path) -> Path | None:
-    path = upload_dir / value
+def _inside(value: str, upload_dir: Path, kind: str) -> Path | None:
+    path, root = upload_dir / value, upload_dir.resolve()
     if not _is_file(path):
         return None
-    return path if path.resolve().is_relative_to(upload_dir.resolve()) else None
+    real = path.resolve()
+    if not real.is_relative_to(root):
+        return None
+    # What a link in the folder leads to counts as much as what the workflow calls it.
+    hidden = any(part.startswith(".") for part in (*Path(value).parts, *real.relative_to(root).parts))
+    fitting = {path.suffix.lower(), real.suffix.lower()} <= _SUFFIXES.get(kind, frozenset())
+    return path if fitting and not hidden else None
 
 
 def _is_file(path: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient import _json
 from comfyclient._version import __version__
+from comfyclient.errors import TransferError
 from comfyclient.files import PartFile, make_folders
 from comfyclient.names import DEFAULT_TEMPLATE, Template, alternatives, safe_name
 from comfyclient.wire.outputs import OutputRef, TextOutput
@@ -165,7 +166,7 @@ class Result:
             name = safe_name(f"{text.node_id}_{text.index}.txt")
             paths.append(await _write(root, name, text.text, overwrite=overwrite))
         if metadata:
-            about = _json.dumps(_finite(self._metadata(root, saved)), indent=2)
+            about = _metadata_text(self._metadata(root, saved))
             paths.append(await _write(root, f"{safe_name(self.prompt_id)}.json", about, overwrite=overwrite))
         return paths
 
@@ -182,25 +183,24 @@ class Result:
         }
 
     async def _save_files(self, root: Path, pattern: Template, *, overwrite: bool) -> list[Path]:
-        gate = asyncio.Semaphore(_PARALLEL)
+        files, names = self.files, _Names()
+        saved: dict[int, Path] = {}
+        todo = iter(enumerate(files))
 
-        async def fetch(output: Output, parts: Sequence[str]) -> Path:
-            async with gate:
+        async def work() -> None:
+            for index, output in todo:  # shared: each worker takes the next one
+                parts = names.claim(pattern.render(self._values(output, index + 1)))
                 save = self._transfers.save
-                return await save(output.ref, root, parts, overwrite=overwrite, rename=not overwrite)
+                saved[index] = await save(output.ref, root, parts, overwrite=overwrite, rename=not overwrite)
 
-        claimed: set[str] = set()
-        fetches = []
-        for number, output in enumerate(self.files, start=1):
-            parts = _claim(claimed, pattern.render(self._values(output, number)))
-            fetches.append(fetch(output, parts))
-        return await _all(fetches)
+        await _all([work() for _ in range(min(_PARALLEL, len(files)))])
+        return [saved[index] for index in range(len(files))]
 
     def _values(self, output: Output, number: int) -> dict[str, str | int]:
         """What the fields of a template stand for."""
         name = safe_name(output.filename)
         stem, dot, extension = name.rpartition(".")
-        when = (self.started or dt.datetime.now(dt.UTC)).astimezone()
+        when = _local(self.started or dt.datetime.now(dt.UTC))
         return {
             "filename": name,
             "stem": stem if dot else name,
@@ -241,22 +241,33 @@ class Result:
         return Output(ref, self._prompt.title(node_id), str(class_type), self._transfers)
 
 
-def _claim(claimed: set[str], parts: tuple[str, ...]) -> tuple[str, ...]:
-    """A name that no other file of the same job gets, on systems that ignore case either."""
-    *folders, name = parts
-    for candidate in alternatives(name):
-        key = "/".join((*folders, candidate)).casefold()
-        if key not in claimed:
-            claimed.add(key)
-            return (*folders, candidate)
-    raise AssertionError("alternatives never end")
+class _Names:
+    """The local names that the files of one job have taken."""
+
+    def __init__(self) -> None:
+        self._claimed: set[str] = set()
+        self._last: dict[str, int] = {}  # the number of the alternative that was taken last, by name
+
+    def claim(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """A name that no other file of the same job gets, on systems that ignore case either."""
+        *folders, name = parts
+        key = "/".join(parts).casefold()
+        # Thousands of files may have one name: do not try their numbers again.
+        last = self._last.get(key, -1)
+        for number, candidate in enumerate(alternatives(name, after=last), last + 1):
+            taken = "/".join((*folders, candidate)).casefold()
+            if taken not in self._claimed:
+                self._claimed.add(taken)
+                self._last[key] = number
+                return (*folders, candidate)
+        raise AssertionError("alternatives never end")
 
 
-async def _all(work: Sequence[Coroutine[Any, Any, Path]]) -> list[Path]:
+async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Do it all at once; if one fails or the caller is cancelled, leave nothing running."""
     tasks = [asyncio.create_task(item) for item in work]
     try:
-        return list(await asyncio.gather(*tasks))
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
@@ -277,6 +288,24 @@ async def _write(root: Path, name: str, text: str, *, overwrite: bool) -> Path:
 
 def _moment(milliseconds: int | None) -> dt.datetime | None:
     return None if milliseconds is None else dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
+
+
+def _local(moment: dt.datetime) -> dt.datetime:
+    """In the time zone of this machine, where that can tell it: some systems know only times after 1970."""
+    try:
+        return moment.astimezone()
+    except (OverflowError, ValueError, OSError):
+        return moment
+
+
+def _metadata_text(about: dict[str, Any]) -> str:
+    try:
+        return _json.dumps(_finite(about), indent=2)
+    except (RecursionError, _json.JSONError):
+        raise TransferError(
+            "cannot write the metadata: the prompt or the workflow of the job is nested too deep",
+            hint="save without the metadata",
+        ) from None
 
 
 def _finite(value: Any) -> Any:

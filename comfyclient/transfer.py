@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 
@@ -17,13 +18,14 @@ from comfyclient.names import alternatives, safe_name
 from comfyclient.wire.answers import Uploaded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
     from io import BufferedReader
 
     from comfyclient.wire.outputs import OutputRef
 
 __all__ = ["Transfers"]
 
+_T = TypeVar("_T")
 _IDLE: Final = 60.0  # seconds of silence that end a transfer
 _CHUNK: Final = 1 * 2**20
 _READ_CAP: Final = 1 * 2**30
@@ -119,8 +121,8 @@ class Transfers:
         try:
             async with self._chunks(ref) as chunks:
                 async for chunk in chunks:
-                    await asyncio.to_thread(part.write, chunk)
-            return await asyncio.to_thread(part.place, names, overwrite=overwrite)
+                    await _in_thread(partial(part.write, chunk))
+            return await _in_thread(partial(part.place, names, overwrite=overwrite))
         finally:
             part.discard()
 
@@ -145,6 +147,20 @@ class Transfers:
             raise
         except ComfyClientError as error:
             raise TransferError(f"cannot fetch {ref.filename!r}: {error}", hint=error.hint) from None
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Run it in a thread, to its end even if the caller is cancelled: else its file would be closed under it."""
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):  # once is enough, and it is passed on below
+                await asyncio.wait((running,))
+        if not running.cancelled():
+            running.exception()  # seen
+        raise
 
 
 async def _gathered(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
@@ -190,7 +206,10 @@ def _digest(source: Path | bytes) -> str:
     with _opened(source) as content:
         if isinstance(content, bytes):
             return hashlib.sha256(content).hexdigest()
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        try:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(source, error) from None
 
 
 @contextlib.contextmanager
@@ -200,7 +219,13 @@ def _opened(source: Path | bytes) -> Iterator[bytes | BufferedReader]:
         return
     try:
         file = source.open("rb")
-    except OSError as error:
-        raise TransferError(f"cannot read {source}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise _unreadable(source, error) from None
     with file:
         yield file
+
+
+def _unreadable(source: Path | bytes, error: OSError | ValueError) -> TransferError:
+    name = source if isinstance(source, Path) else "the data"
+    reason = (error.strerror if isinstance(error, OSError) else None) or "the system refuses"
+    return TransferError(f"cannot read {name}: {reason.lower()}")

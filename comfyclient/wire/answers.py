@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient.errors import NotComfyUI, Problem, PromptRejected, ProtocolError
+from comfyclient.wire.messages import read_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Accepted", "Device", "SystemInfo", "Uploaded", "read_node_errors", "read_rejection"]
 
+_PROMPT_ID: Final = re.compile(r"(?!\.+$)[\w.-]{1,128}", re.ASCII)  # dots alone would be a step in a path
 _MAX_TEXT: Final = 2_000  # what a server may put into one line of an error
 
 
@@ -35,7 +38,8 @@ class Accepted:
             title: The title of a node by its id, as `Prompt.title` gives it.
 
         Raises:
-            ProtocolError: It has no prompt_id: whatever answered did not queue anything.
+            ProtocolError: It has no prompt_id: whatever answered did not queue anything. Or it has one that no ComfyUI
+                gives: it would be shown on terminals and put into paths.
         """
         prompt_id = body.get("prompt_id") if isinstance(body, Mapping) else None
         if not isinstance(prompt_id, str) or not prompt_id:
@@ -43,9 +47,9 @@ class Accepted:
                 "POST /prompt: the answer has no prompt_id, so nothing was queued",
                 hint="does a proxy between here and ComfyUI redirect requests?",
             )
-        number = body.get("number")
-        valid = isinstance(number, int | float) and number == number  # noqa: PLR0124 - NaN is not equal to itself
-        return cls(prompt_id, number if valid else 0, tuple(read_node_errors(body.get("node_errors"), title)))
+        if not _PROMPT_ID.fullmatch(prompt_id):
+            raise ProtocolError(f"POST /prompt: the answer gives the job the id {prompt_id[:80]!r}, which is none")
+        return cls(prompt_id, read_number(body.get("number")), tuple(read_node_errors(body.get("node_errors"), title)))
 
 
 def read_node_errors(node_errors: Any, title: Titles | None = None) -> Iterator[Problem]:

@@ -41,6 +41,8 @@ __all__ = [
     "encode_progress_text",
     "peek",
     "read_execution_error",
+    "read_milliseconds",
+    "read_number",
     "text_message",
 ]
 
@@ -49,6 +51,7 @@ CLIENT_FLAGS: Final[Mapping[str, Any]] = {"supports_preview_metadata": True}
 
 _PREVIEW, _TEXT, _PREVIEW_WITH_METADATA = 1, 3, 4
 _FORMATS: Final = {1: "image/jpeg", 2: "image/png"}
+_END_OF_TIME: Final = 253_370_764_800_000  # the year 9999, whose last hours some time zones put beyond any datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +293,8 @@ def _optional_text(data: Mapping[str, Any], key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _number(value: Any, default: float = 0.0) -> float:
-    """A finite number, else the default: progress is decoration and must not end a reader."""
+def read_number(value: Any, default: float = 0.0) -> float:
+    """A finite number, else the default: what only shows or sorts must not end a reader."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return default
     try:
@@ -300,10 +303,10 @@ def _number(value: Any, default: float = 0.0) -> float:
         return default
 
 
-def _milliseconds(data: Mapping[str, Any]) -> int | None:
-    value = data.get("timestamp")
-    number = _number(value, -1.0)
-    return int(number) if number >= 0 else None
+def read_milliseconds(value: Any) -> int | None:
+    """A time in milliseconds since 1970, or ``None`` if it is none that every system can show in every time zone."""
+    number = read_number(value, -1.0)
+    return int(number) if 0 <= number < _END_OF_TIME else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -327,7 +330,7 @@ def _executing(data: Mapping[str, Any]) -> Executing:
 
 def _progress(data: Mapping[str, Any]) -> Progress:
     ids = _optional_text(data, "prompt_id"), _optional_text(data, "node")
-    return Progress(*ids, _number(data.get("value")), _number(data.get("max")))
+    return Progress(*ids, read_number(data.get("value")), read_number(data.get("max")))
 
 
 def _progress_state(data: Mapping[str, Any]) -> ProgressState:
@@ -341,7 +344,7 @@ def _progress_state(data: Mapping[str, Any]) -> ProgressState:
 def _node_progress(node_id: str, node: Mapping[str, Any]) -> NodeProgress:
     shown = _optional_text(node, "display_node_id") or node_id
     state = _optional_text(node, "state") or "running"
-    return NodeProgress(node_id, state, _number(node.get("value")), _number(node.get("max")), shown)
+    return NodeProgress(node_id, state, read_number(node.get("value")), read_number(node.get("max")), shown)
 
 
 def _executed(data: Mapping[str, Any]) -> Executed:
@@ -359,7 +362,7 @@ def read_execution_error(data: Mapping[str, Any]) -> ExecutionError:
         exception_type=_optional_text(data, "exception_type") or "unknown",
         exception_message=(_optional_text(data, "exception_message") or "").strip(),
         traceback=tuple(line.rstrip("\n") for line in _texts(data.get("traceback"))),
-        timestamp=_milliseconds(data),
+        timestamp=read_milliseconds(data.get("timestamp")),
     )
 
 
@@ -370,18 +373,20 @@ def _execution_error(data: Mapping[str, Any]) -> ExecutionError:
 
 def _execution_interrupted(data: Mapping[str, Any]) -> ExecutionInterrupted:
     node = _optional_text(data, "node_id"), _optional_text(data, "node_type")
-    return ExecutionInterrupted(_text(data, "prompt_id"), *node, _milliseconds(data))
+    return ExecutionInterrupted(_text(data, "prompt_id"), *node, read_milliseconds(data.get("timestamp")))
 
 
 _READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Message]]] = {
     "status": _status,
-    "execution_start": lambda data: ExecutionStart(_text(data, "prompt_id"), _milliseconds(data)),
+    "execution_start": lambda data: ExecutionStart(_text(data, "prompt_id"), read_milliseconds(data.get("timestamp"))),
     "execution_cached": lambda data: ExecutionCached(_text(data, "prompt_id"), _texts(data.get("nodes"))),
     "executing": _executing,
     "progress": _progress,
     "progress_state": _progress_state,
     "executed": _executed,
-    "execution_success": lambda data: ExecutionSuccess(_text(data, "prompt_id"), _milliseconds(data)),
+    "execution_success": lambda data: ExecutionSuccess(
+        _text(data, "prompt_id"), read_milliseconds(data.get("timestamp"))
+    ),
     "execution_error": _execution_error,
     "execution_interrupted": _execution_interrupted,
     "feature_flags": FeatureFlags,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["OutputRef", "TextOutput", "find_outputs"]
+__all__ = ["MAX_OUTPUTS", "OutputRef", "TextOutput", "find_outputs"]
+
+MAX_OUTPUTS: Final = 100_000
+"""Files and texts that one job may have. A record may name more in a few bytes each, and all would be fetched."""
 
 _TYPES: Final = frozenset({"output", "temp", "input"})
 _TEXT_KINDS: Final = frozenset({"text", "texts", "string", "strings"})
@@ -84,12 +88,14 @@ def find_outputs(
 
     Returns:
         In the order of the entry, which is that of execution.
+        At most one more than `MAX_OUTPUTS`.
     """
     found: list[OutputRef | TextOutput] = []
     for node_id, kinds in outputs.items() if isinstance(outputs, Mapping) else ():
         if isinstance(kinds, Mapping):
             shown = _display_node(meta, node_id)
-            found += _of_node(str(node_id), shown, kinds, (classes or {}).get(shown, ""))
+            more = _of_node(str(node_id), shown, kinds, (classes or {}).get(shown, ""))
+            found += islice(more, MAX_OUTPUTS - len(found) + 1)
     return tuple(found)
 
 
@@ -102,14 +108,14 @@ def _of_node(node_id: str, shown: str, kinds: Mapping[str, Any], class_type: str
                     yield TextOutput(shown, kind, text, texts)
                     texts += 1
         bare = _bare_files(items, class_type) if kind == "result" else ()
-        for item in (*_items(items), *bare):
+        for item in chain(_items(items), bare):
             subfolder, kind_of_folder, media_type = (item.get(key) for key in ("subfolder", "type", "format"))
             yield OutputRef(
                 node_id,
                 str(kind),
                 item["filename"],
                 subfolder if isinstance(subfolder, str) else "",
-                kind_of_folder if kind_of_folder in _TYPES else "output",
+                kind_of_folder if isinstance(kind_of_folder, str) and kind_of_folder in _TYPES else "output",
                 files,
                 shown,
                 media_type if isinstance(media_type, str) else None,

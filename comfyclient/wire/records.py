@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from comfyclient.errors import ProtocolError
-from comfyclient.wire.messages import ExecutionError, read_execution_error
-from comfyclient.wire.outputs import OutputRef, TextOutput, find_outputs
+from comfyclient.wire.messages import ExecutionError, read_execution_error, read_milliseconds, read_number
+from comfyclient.wire.outputs import MAX_OUTPUTS, OutputRef, TextOutput, find_outputs
 
 __all__ = ["HistoryRecord", "JobState", "OutputRef", "Queue", "QueueItem", "TextOutput", "read_history"]
 
@@ -48,7 +48,16 @@ _TERMINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANC
 
 @dataclass(frozen=True, slots=True)
 class QueueItem:
-    """A job in the queue. ``prompt_nodes`` is its prompt, ``create_time`` the server's, in milliseconds."""
+    """A job in the queue.
+
+    Attributes:
+        number: Its place: the smallest runs next.
+        prompt_id: The job.
+        prompt_nodes: Its nodes, each with ``class_type`` and ``inputs``; those that are no nodes are left out.
+        extra_data: What was sent along.
+        create_time: When it was queued, in milliseconds of the server's clock.
+        client_id: Whose it is, if the server says.
+    """
 
     number: float
     prompt_id: str
@@ -79,6 +88,9 @@ class Queue:
     def from_json(cls, body: Any) -> Queue:
         """Read the body of ``GET /queue``, whose pending items come in no order.
 
+        One job's odd entry must not hide the others: what cannot be read of it is left out, and the entry itself
+        if it has no id.
+
         Raises:
             ProtocolError: It is not what ComfyUI answers.
         """
@@ -105,32 +117,42 @@ def _items(body: Mapping[str, Any], key: str) -> list[QueueItem]:
     listed = body.get(key)
     if not isinstance(listed, list):
         raise ProtocolError(f"GET /queue: {key} is no list")
-    return [_queue_item(entry) for entry in listed]
+    return [item for entry in listed if (item := _queue_item(entry)) is not None]
 
 
-def _queue_item(entry: Any) -> QueueItem:
-    number, prompt_id, nodes, extra = _prompt_tuple(entry, "GET /queue")
+def _queue_item(entry: Any) -> QueueItem | None:
+    if not isinstance(entry, list) or len(entry) < 2 or not isinstance(entry[1], str) or not entry[1]:
+        return None
+    number, prompt_id, nodes, extra = _prompt_parts(entry)
     return QueueItem(
         number,
         prompt_id,
         nodes,
         extra,
-        _milliseconds(extra.get("create_time")),
+        read_milliseconds(extra.get("create_time")),
         _text(extra.get("client_id")),
     )
 
 
-def _prompt_tuple(entry: Any, where: str) -> tuple[float, str, Mapping[str, Any], Mapping[str, Any]]:
-    """The ``[number, prompt_id, prompt, extra_data, outputs]`` that queue and history share."""
-    if not isinstance(entry, list) or len(entry) < 3:
-        raise ProtocolError(f"{where}: an entry is no list of number, id and prompt")
-    number, prompt_id, nodes = entry[:3]
+def _prompt_parts(entry: list[Any]) -> tuple[float, str, dict[str, Any], Mapping[str, Any]]:
+    """The ``[number, prompt_id, prompt, extra_data, outputs]`` that queue and history share, id already checked."""
+    number, prompt_id = entry[:2]
+    nodes = entry[2] if len(entry) > 2 else None
     extra = entry[3] if len(entry) > 3 else None
-    if not isinstance(prompt_id, str) or not isinstance(nodes, Mapping):
-        raise ProtocolError(f"{where}: an entry without a prompt_id or a prompt")
-    if not isinstance(number, int | float) or number != number:  # noqa: PLR0124 - that is how NaN is told
-        number = 0
-    return number, prompt_id, nodes, extra if isinstance(extra, Mapping) else {}
+    return read_number(number), prompt_id, _nodes(nodes), extra if isinstance(extra, Mapping) else {}
+
+
+def _nodes(nodes: Any) -> dict[str, Any]:
+    """The prompt, every node in the shape that `Prompt` promises; the server adds fields of its own to them."""
+    read = {}
+    for node_id, node in nodes.items() if isinstance(nodes, Mapping) else ():
+        class_type = node.get("class_type") if isinstance(node, Mapping) else None
+        if isinstance(class_type, str):
+            inputs, meta = node.get("inputs"), node.get("_meta")
+            read[str(node_id)] = {"inputs": inputs if isinstance(inputs, dict) else {}, "class_type": class_type}
+            if isinstance(meta, dict):
+                read[str(node_id)]["_meta"] = meta
+    return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +160,7 @@ class HistoryRecord:
     """A job that has ended, as the server wrote it down.
 
     ``state`` is SUCCEEDED, FAILED or CANCELLED. Times are milliseconds of the server's clock, since 1970.
-    ``outputs`` of a failed job are those of the nodes that finished before.
+    ``outputs`` of a failed job are those of the nodes that finished before; ``prompt_nodes`` is as in `QueueItem`.
     """
 
     prompt_id: str
@@ -167,9 +189,11 @@ class HistoryRecord:
         """
         if not isinstance(entry, Mapping):
             raise ProtocolError("GET /history: an entry is no object")
-        number, _, nodes, extra = _prompt_tuple(entry.get("prompt"), "GET /history")
-        classes = {node_id: str(node.get("class_type")) for node_id, node in nodes.items() if isinstance(node, Mapping)}
+        number, nodes, extra = _recorded_prompt(entry.get("prompt"))
+        classes = {node_id: node["class_type"] for node_id, node in nodes.items()}
         outputs = find_outputs(entry.get("outputs"), meta=entry.get("meta"), classes=classes)
+        if len(outputs) > MAX_OUTPUTS:
+            raise ProtocolError(f"GET /history: a record names more than {MAX_OUTPUTS} outputs")
         log = _Log(entry.get("status"))
         return cls(
             prompt_id=prompt_id,
@@ -182,8 +206,17 @@ class HistoryRecord:
             prompt_nodes=nodes,
             extra_data=extra,
             number=number,
-            create_time=_milliseconds(extra.get("create_time")),
+            create_time=read_milliseconds(extra.get("create_time")),
         )
+
+
+def _recorded_prompt(entry: Any) -> tuple[float, dict[str, Any], Mapping[str, Any]]:
+    if not isinstance(entry, list) or len(entry) < 3:
+        raise ProtocolError("GET /history: an entry's prompt is no list of number, id and prompt")
+    if not isinstance(entry[1], str) or not isinstance(entry[2], Mapping):
+        raise ProtocolError("GET /history: an entry without a prompt_id or a prompt")
+    number, _, nodes, extra = _prompt_parts(entry)
+    return number, nodes, extra
 
 
 class _Log:
@@ -202,13 +235,13 @@ class _Log:
                 self._read(message[0], message[1])
 
     def _read(self, kind: Any, data: Mapping[str, Any]) -> None:
-        timestamp = _milliseconds(data.get("timestamp"))
+        timestamp = read_milliseconds(data.get("timestamp"))
         if kind == "execution_start":
             self.started_ms = timestamp
         elif kind == "execution_cached":
             nodes = data.get("nodes")
-            self.cached_nodes = tuple(map(str, nodes)) if isinstance(nodes, list) else ()
-        elif kind in {"execution_success", "execution_error", "execution_interrupted"}:
+            self.cached_nodes = tuple(n for n in nodes if isinstance(n, str)) if isinstance(nodes, list) else ()
+        elif isinstance(kind, str) and kind in {"execution_success", "execution_error", "execution_interrupted"}:
             self.ended_ms = timestamp
             self.interrupted = kind == "execution_interrupted"
             self.error = read_execution_error(data) if kind == "execution_error" else None
@@ -241,10 +274,3 @@ def _workflow(extra_data: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _milliseconds(value: Any) -> int | None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    # Beyond these bounds it is no time (and no datetime can be made of it).
-    return int(value) if 0 <= value < 253_402_300_800_000 else None

@@ -53,6 +53,26 @@ def test_a_taken_name_is_left_alone(tmp_path, monkeypatch, links):
     assert names(tmp_path) == ["a (1).txt", "a.txt"]
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS, errno.ENOENT])
+def test_what_has_nothing_to_do_with_links_ends_it(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(number, "no")))
+    part = PartFile(tmp_path)
+    with pytest.raises(TransferError, match="cannot write"):
+        part.place(["a.txt"], overwrite=False)
+    part.discard()
+    assert names(tmp_path) == []
+
+
+def test_without_links_it_is_whole_or_not_there_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOTSUP, "no links")))
+    part = PartFile(tmp_path)
+    part.path.unlink()  # so that there is nothing to put in place
+    with pytest.raises(TransferError, match="cannot write"):
+        part.place(["a.txt"], overwrite=False)
+    part.discard()
+    assert names(tmp_path) == []
+
+
 def test_a_name_that_is_a_dangling_symlink_is_taken(tmp_path):
     (tmp_path / "a.txt").symlink_to(tmp_path / "elsewhere")
     part = PartFile(tmp_path)

@@ -30,7 +30,9 @@ from comfyclient.wire.messages import (
     peek,
     text_message,
 )
+from comfyclient.wire.progress import ProgressTracker
 
+from .oddities import with_something_odd
 from .recorded import frames, scenarios
 
 KNOWN = {
@@ -121,6 +123,29 @@ def test_a_blocked_execution_is_no_end():
     ]
     assert {error.exception_type: error.is_terminal for error in errors}["ExecutionBlocked"] is False
     assert any(error.is_terminal for error in errors)
+
+
+ONE_OF_EACH = {
+    message["type"]: message
+    for scenario in scenarios().values()
+    for frame in frames(scenario)
+    if isinstance(frame, str) and (message := json.loads(frame))
+}
+
+
+@given(with_something_odd(list(ONE_OF_EACH.values())))
+def test_a_message_with_something_odd_in_it_is_read_or_malformed(message):
+    decoded = decode(json.dumps(message))
+    progress = ProgressTracker("p", {"1", "2"}, str)
+    for _ in progress.on_message(decoded):
+        progress.snapshot()
+
+
+@pytest.mark.parametrize("stamp", [253_402_300_799_000, 10**400, float("inf"), -1, [], None])
+def test_a_time_that_no_calendar_shows_is_none(stamp):
+    assert decode(json.dumps({"type": "execution_start", "data": {"prompt_id": "p", "timestamp": stamp}})) == (
+        ExecutionStart("p", None)
+    )
 
 
 @given(st.text() | st.binary() | st.builds(json.dumps, json_values | plausible))

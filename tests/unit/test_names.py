@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from comfyclient.errors import ConfigError
 from comfyclient.names import FIELDS, Template, alternatives, safe_name
+from comfyclient.result import _Names
 
 VALUES = {
     "filename": "ComfyUI_00001_.png",
@@ -135,3 +136,36 @@ def test_an_unknown_field_lists_the_known_ones():
         Template("{name}.png")
     assert "{name}" in str(caught.value)
     assert "{prompt_id}" in (caught.value.hint or "")
+
+
+@given(st.text(max_size=30), st.integers(0, 5))
+def test_alternatives_can_be_taken_up_again(name, number):
+    everything = list(islice(alternatives(name), 10))
+    assert list(islice(alternatives(name, after=number), 9 - number)) == everything[number + 1 :]
+
+
+class CountingSet(set):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def __contains__(self, item):
+        self.asked += 1
+        return super().__contains__(item)
+
+
+def test_a_thousand_files_of_one_name_are_named_without_trying_every_number():
+    names = _Names()
+    names._claimed = claimed = CountingSet()
+    found = [names.claim(("a", "same.png")) for _ in range(1000)]
+    assert found[:2] == [("a", "same.png"), ("a", "same (1).png")]
+    assert found[-1] == ("a", "same (999).png")
+    assert claimed.asked <= 2000
+
+
+def test_names_that_look_like_alternatives_are_not_given_twice():
+    names = _Names()
+    wanted = ["x (1).png", "x.png", "X.PNG", "x.png", "x (1).png", "x.png"]
+    found = [names.claim((name,))[0] for name in wanted]
+    assert len({name.casefold() for name in found}) == len(wanted)
+    assert found[:2] == ["x (1).png", "x.png"]

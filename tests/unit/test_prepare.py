@@ -63,6 +63,59 @@ def test_values_that_name_no_local_file(tmp_path, value):
     assert found(value, tmp_path, before=loading("old.png")) == []
 
 
+def kind_catalog(option):
+    return Catalog.from_json({"Load": {"input": {"required": {"x": [["a"], {option: True}]}}}})
+
+
+@pytest.mark.parametrize(
+    ("option", "fitting", "other"),
+    [
+        ("image_upload", ["a.png", "b.JPG", "c.webp", "d.avif"], ["a.txt", "id_rsa", "b.mp4", "c.json", "png"]),
+        ("animated_image_upload", ["a.gif"], ["a.pem"]),
+        ("video_upload", ["a.mp4", "b.webm", "c.gif"], ["a.png", "b.key"]),
+        ("audio_upload", ["a.wav", "b.flac", "c.mp4"], ["a.png", "b.sqlite"]),
+        ("file_upload", ["a.glb", "b.obj", "c.usdz"], ["a.docx", "b.png", ".netrc"]),
+    ],
+)
+def test_a_workflow_sends_only_what_its_input_takes(tmp_path, option, fitting, other):
+    for name in (*fitting, *other):
+        (tmp_path / name).touch()
+
+    def sent(name, before=None):
+        prompt = Prompt({"1": {"class_type": "Load", "inputs": {"x": name}}})
+        return find_local_files(before or prompt, prompt, kind_catalog(option), tmp_path)
+
+    assert all(sent(name) for name in fitting)
+    assert not any(sent(name) for name in other)
+    mine = Prompt({"1": {"class_type": "Load", "inputs": {"x": "old"}}})
+    assert all(sent(name, mine) for name in other)  # the user's own choice
+
+
+def test_a_workflow_sends_nothing_hidden(tmp_path):
+    for place in (".ssh/key.png", "a/.b/c.png", ".d.png", "e/f.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    (tmp_path / "link.png").symlink_to(tmp_path / ".ssh" / "key.png")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "picture.png").symlink_to(tmp_path / "notes.txt")
+    for value in (".ssh/key.png", "a/.b/c.png", ".d.png", "e/../.d.png", "link.png", "picture.png"):
+        assert found(value, tmp_path) == []
+        assert found(value, tmp_path, before=loading("old.png")) == [tmp_path / value]
+    assert found("e/f.png", tmp_path) == [tmp_path / "e" / "f.png"]
+
+
+def test_a_folder_that_is_hidden_itself_is_the_users_choice(tmp_path):
+    folder = tmp_path / ".wf"
+    folder.mkdir()
+    (folder / "a.png").touch()
+    assert found("a.png", folder) == [folder / "a.png"]
+
+
+def test_nodes_that_lack_a_part_name_no_files(tmp_path):
+    prompt = Prompt({"1": {"class_type": "LoadImage"}, "2": {"inputs": {"image": "a.png"}}})
+    assert find_local_files(prompt, prompt, CATALOG, tmp_path) == []
+
+
 def test_only_upload_inputs_count(tmp_path):
     (tmp_path / "a.png").touch()
     prompt = loading("a.png", "Unknown")

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from comfyclient.errors import NotComfyUI, Problem, ProtocolError
 from comfyclient.wire.answers import Accepted, SystemInfo, Uploaded, read_node_errors, read_rejection
-from comfyclient.wire.outputs import OutputRef, TextOutput, find_outputs
+from comfyclient.wire.outputs import MAX_OUTPUTS, OutputRef, TextOutput, find_outputs
 from comfyclient.wire.records import HistoryRecord, JobState, Queue, read_history
 from comfyclient.wire.summary import JobSummary
 
+from .oddities import with_something_odd
 from .recorded import scenarios
 
 anything = st.recursive(
@@ -135,8 +136,9 @@ def test_custom_nodes_put_files_anywhere():
     ]
 
 
-def test_odd_fields_of_an_output_fall_back():
-    (found,) = find_outputs({"9": {"images": [{"filename": "x.png", "subfolder": None, "type": "../etc"}]}})
+@pytest.mark.parametrize("folder", ["../etc", None, [], {}, ["output"], 5])
+def test_odd_fields_of_an_output_fall_back(folder):
+    (found,) = find_outputs({"9": {"images": [{"filename": "x.png", "subfolder": None, "type": folder}]}})
     assert (found.subfolder, found.type) == ("", "output")
 
 
@@ -162,7 +164,7 @@ def test_statuses_that_say_little(status, outputs, state):
     assert HistoryRecord.from_json("p", entry).state is state
 
 
-@pytest.mark.parametrize("stamp", [None, "1795381258393", -1, 1e300, float("nan"), True])
+@pytest.mark.parametrize("stamp", [None, "1795381258393", -1, 1e300, 253_402_300_799_000, float("nan"), True])
 def test_times_that_are_none(stamp):
     status = {"status_str": "success", "messages": [["execution_start", {"timestamp": stamp}]]}
     entry = {"prompt": [0, "p", {}, {"create_time": stamp}], "outputs": {}, "status": status}
@@ -182,10 +184,95 @@ def test_history_of_any_shape_is_read_or_refused(body):
             read_history(candidate)
 
 
+ODD = ([], {}, [{}], None, 10**400)
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_message_whose_kind_is_none_is_passed_over(kind):
+    status = {"status_str": "error", "messages": [[kind, {"timestamp": 5}], ["execution_interrupted", {}]]}
+    found = HistoryRecord.from_json("p", {"prompt": [0, "p", {}], "outputs": {}, "status": status})
+    assert found.state is JobState.CANCELLED
+
+
+@given(with_something_odd([entry for _, _, entry in ENTRIES]))
+def test_a_record_with_something_odd_in_it_is_read_or_refused(entry):
+    with contextlib.suppress(ProtocolError):
+        found = HistoryRecord.from_json("p", entry)
+        assert all(isinstance(node["inputs"], dict) for node in found.prompt_nodes.values())
+        assert all(isinstance(node["class_type"], str) for node in found.prompt_nodes.values())
+        JobSummary.of_record(found)
+
+
+@given(with_something_odd([body for scenario in scenarios().values() for body in scenario.get("queues", ())]))
+def test_a_queue_with_something_odd_in_it_is_read_or_refused(body):
+    with contextlib.suppress(ProtocolError):
+        for item in Queue.from_json(body).pending:
+            json.dumps(JobSummary.of_queued(item, JobState.PENDING).to_json(), allow_nan=False)
+
+
+@given(with_something_odd([s["system_stats"] for s in scenarios().values() if "system_stats" in s]))
+def test_system_info_with_something_odd_in_it_is_read_or_refused(body):
+    with contextlib.suppress(NotComfyUI):
+        SystemInfo.from_json(body).to_json()
+
+
+@given(with_something_odd([post["body"] for s in scenarios().values() for post in s.get("posts", ())]))
+def test_an_answer_to_a_prompt_with_something_odd_in_it_is_read_or_refused(body):
+    str(read_rejection(400, body))
+    with contextlib.suppress(ProtocolError):
+        Accepted.from_json(body)
+
+
+def test_nodes_of_a_record_have_the_shape_of_a_prompt():
+    nodes = {"1": {"class_type": "A", "is_changed": [1]}, "2": {"class_type": ["A"]}, "3": None, "4": {"inputs": {}},
+             "5": {"class_type": "B", "inputs": [], "_meta": 5},
+             "6": {"class_type": "C", "inputs": {"x": 1}, "_meta": {"title": "t"}}}  # fmt: skip
+    expected = {
+        "1": {"inputs": {}, "class_type": "A"},
+        "5": {"inputs": {}, "class_type": "B"},
+        "6": {"inputs": {"x": 1}, "class_type": "C", "_meta": {"title": "t"}},
+    }
+    assert HistoryRecord.from_json("p", {"prompt": [0, "p", nodes]}).prompt_nodes == expected
+    assert (
+        Queue.from_json({"queue_running": [[0, "p", nodes]], "queue_pending": []}).running[0].prompt_nodes == expected
+    )
+
+
+def test_a_record_that_names_outputs_without_end_is_refused():
+    def entry(count):
+        return {"prompt": [0, "p", {}], "outputs": {"1": {"images": [{"filename": "a.png"}] * count}}}
+
+    assert len(HistoryRecord.from_json("p", entry(MAX_OUTPUTS)).outputs) == MAX_OUTPUTS
+    with pytest.raises(ProtocolError, match="more than 100000 outputs"):
+        HistoryRecord.from_json("p", entry(MAX_OUTPUTS + 1))
+    assert len(find_outputs({str(n): {"text": ["x"] * MAX_OUTPUTS} for n in range(3)})) == MAX_OUTPUTS + 1
+
+
+@pytest.mark.parametrize("entry", [None, [], [1], {}, [1, None, {}], [1, [], {}], [1, "", {}]])
+def test_an_entry_of_the_queue_without_an_id_hides_no_other(entry):
+    queue = Queue.from_json({"queue_running": [entry], "queue_pending": [entry, [2, "good", {}, {}, []]]})
+    assert queue.running == ()
+    assert [item.prompt_id for item in queue.pending] == ["good"]
+
+
+@pytest.mark.parametrize("entry", [[1, "odd"], [1, "odd", None], [[], "odd", 5, 5], [float("inf"), "odd", [], []]])
+def test_an_odd_entry_of_the_queue_is_still_a_job(entry):
+    queue = Queue.from_json({"queue_running": [], "queue_pending": [[2, "good", {}, {}, []], entry]})
+    item = queue.find("odd")
+    assert (item.nodes, queue.position("odd"), queue.position("good")) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("prompt_id", ["\x1b]0;pwned\x07", "a b", "../queue", "..", "ü", "x" * 129, "a\n", "a/b"])
+def test_an_id_that_no_server_gives_is_refused(prompt_id):
+    with pytest.raises(ProtocolError) as caught:
+        Accepted.from_json({"prompt_id": prompt_id, "number": 1})
+    assert str(caught.value).isprintable()
+
+
 def test_the_queue_in_the_order_of_execution():
     queue = Queue.from_json(
         {
-            "queue_running": [[3, "r", {"1": {}}, {"client_id": "c", "create_time": 5}, ["1"]]],
+            "queue_running": [[3, "r", {"1": {"class_type": "A"}}, {"client_id": "c", "create_time": 5}, ["1"]]],
             "queue_pending": [[7, "late", {}, {}, []], [-2, "front", {}, {}, []], [7, "even", {}, {}, []]],
         }
     )
