@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, TypeVar
 
-from comfyclient.errors import ComfyClientError
-
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 
@@ -28,7 +26,8 @@ async def run_ahead(
     """Submit the items in order, at most ``ahead`` unfinished at a time, and yield each job when it has ended.
 
     Raises:
-        ComfyClientError: What `submit` raised. What was queued before has ended and was yielded by then.
+        Exception: What `submit`, ``queued`` or ``items`` raised. What was queued before has ended and was yielded by
+            then.
     """
     over: asyncio.Queue[Job | None] = asyncio.Queue()
     room = asyncio.Semaphore(max(1, ahead))
@@ -38,16 +37,16 @@ async def run_ahead(
         room.release()
         over.put_nowait(job)
 
-    async def pump() -> ComfyClientError | None:
+    async def pump() -> Exception | None:
         async with asyncio.TaskGroup() as followers:
             try:
                 async for item in _each(items):
                     await room.acquire()
                     job = await submit(item)
+                    followers.create_task(follow(job))
                     if queued is not None:
                         queued(job)
-                    followers.create_task(follow(job))
-            except ComfyClientError as error:
+            except Exception as error:  # noqa: BLE001 - raised below, when the jobs before it are over
                 return error
         return None
 

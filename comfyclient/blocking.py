@@ -17,6 +17,7 @@ cancels the call that waits, and the client stays usable. Arguments and errors a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from concurrent import futures
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
@@ -60,11 +61,18 @@ class _Portal:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._gate = threading.Lock()
+        self._closing = False
         self._thread = threading.Thread(target=self._serve, name="comfyclient", daemon=True)
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do it there and wait. If the wait is interrupted, it is cancelled, and has ended when this returns."""
+        """Do it there and wait. If the wait is interrupted, it is cancelled, and has ended when this returns.
+
+        Raises:
+            ConfigError: This is closed, or was while it waited.
+            RuntimeError: The calling thread is the one that would have to do it.
+        """
         outcome: futures.Future[_T] = futures.Future()
         tasks: list[asyncio.Task[_T]] = []
 
@@ -73,17 +81,25 @@ class _Portal:
             tasks.append(task)
             task.add_done_callback(lambda done: _copy(done, outcome))
 
-        if self.closed:
+        try:
+            self._refuse_own_thread()
+            self._schedule(start)
+        except BaseException:
             work.close()
-            raise ConfigError("the client is closed", hint="make a new ComfyClient, or do this before it is closed")
-        self._loop.call_soon_threadsafe(start)
+            raise
         try:
             _wait(outcome)
         except BaseException:
-            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+            with contextlib.suppress(ConfigError):  # closed: then it was cancelled already
+                self._schedule(lambda: [task.cancel() for task in tasks])
             _wait(outcome)
             raise
-        return outcome.result()
+        try:
+            return outcome.result()
+        except asyncio.CancelledError:
+            if self._closing:
+                raise ConfigError("the client was closed", hint="close it when no call waits any more") from None
+            raise
 
     def iterate(self, items: AsyncIterator[_T]) -> Iterator[_T]:
         """The items of an asynchronous iterator, which is closed at the end."""
@@ -92,25 +108,54 @@ class _Portal:
                 yield item[0]
         finally:
             if not self.closed:
-                self.call(_aclose(items))
+                with contextlib.suppress(ConfigError):  # closed in this moment, and with it the iterator
+                    self.call(_aclose(items))
 
     @property
     def closed(self) -> bool:
-        """Whether the loop has ended."""
-        return self._loop.is_closed()
+        """Whether the loop ends or has ended."""
+        return self._closing
 
     def close(self) -> None:
-        """End the loop and the thread."""
-        if not self.closed:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        """End the loop and the thread. Calls that wait get a ConfigError.
+
+        Raises:
+            RuntimeError: The calling thread is that thread.
+        """
+        self._refuse_own_thread()
+        with contextlib.suppress(ConfigError):  # another thread was first
+            self._schedule(self._loop.stop, last=True)
+        self._thread.join()
+
+    def _refuse_own_thread(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a callback of this client cannot call it: it would wait for itself")
+
+    def _schedule(self, work: Callable[[], object], *, last: bool = False) -> None:
+        """Have the loop call it. What was scheduled before the last is called before it."""
+        with self._gate:
+            if self._closing:
+                raise ConfigError("the client is closed", hint="make a new ComfyClient, or do this before it is closed")
+            self._closing = last
+            self._loop.call_soon_threadsafe(work)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(_cancel_all())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.close()
+
+
+async def _cancel_all() -> None:
+    """End what still runs, so that nobody waits for it in another thread."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _copy(task: asyncio.Task[_T], outcome: futures.Future[_T]) -> None:
@@ -175,10 +220,9 @@ class ComfyClient:
 
     def close(self) -> None:
         """Close the session, the socket and the thread. Jobs on the instance go on."""
-        if self._portal.closed:
-            return
         try:
-            self._portal.call(self._client.close())
+            with contextlib.suppress(ConfigError):  # it is closed already
+                self._portal.call(self._client.close())
         finally:
             self._portal.close()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from comfyclient._http import Http, parse_url
 from comfyclient.ahead import run_ahead
-from comfyclient.errors import CatalogError, CheckFailed, JobLost, ProtocolError
+from comfyclient.errors import CatalogError, CheckFailed, ConfigError, JobLost, ProtocolError
 from comfyclient.job import Instance, Job
 from comfyclient.look import HistoryReader, find_for_sure, read_queue
 from comfyclient.prepare import (
@@ -21,7 +21,7 @@ from comfyclient.prepare import (
     seeds_of,
     upload_all,
 )
-from comfyclient.queueing import cancel, check_prompt_id, encode_prompt, new_prompt_id, submit
+from comfyclient.queueing import cancel, check_prompt_id, encode_prompt, new_prompt_id, refuse_known, submit
 from comfyclient.socket import EventSocket
 from comfyclient.transfer import Transfers
 from comfyclient.watch import Watcher
@@ -94,7 +94,7 @@ class ComfyClient:
         self.client_id = client_id or str(uuid.uuid4())
         self._http = Http(base, auth=auth or in_url, timeout=timeout, trust_env=trust_env)
         cadence = Cadence(first=min(0.1, poll_interval), most=poll_interval)
-        self._watcher = Watcher(self._http, cadence=cadence, patience=patience)
+        self._watcher = Watcher(self._http, cadence=cadence, patience=patience, on_deaf=self._reconnect)
         self._socket = EventSocket(
             self._http,
             self.client_id,
@@ -107,6 +107,7 @@ class ComfyClient:
         self._frontend: str | None = None
         self._catalog_at = 0.0
         self._catalog_gate = asyncio.Lock()
+        self._closed = False
 
     @property
     def url(self) -> URL:
@@ -128,9 +129,14 @@ class ComfyClient:
 
     async def close(self) -> None:
         """Close the session and the socket. Jobs on the instance go on; who still waits here gets OutcomeUnknown."""
-        await self._socket.close()
-        await self._watcher.close()
-        await self._http.close()
+        self._closed = True
+        try:
+            await self._socket.close()
+        finally:
+            try:
+                await self._watcher.close()
+            finally:
+                await self._http.close()
 
     # The instance
 
@@ -180,6 +186,9 @@ class ComfyClient:
         frontend: str | None = None,
     ) -> Job:
         """Queue a workflow: `prepare` it, then `submit` it. See there for arguments and errors."""
+        self._check_open()
+        if prompt_id is not None:
+            check_prompt_id(prompt_id)
         prepared = await self.prepare(workflow, edits, seed=seed, check=check, upload_dir=upload_dir, frontend=frontend)
         return await self.submit(prepared, front=front, prompt_id=prompt_id, extra_data=extra_data, previews=previews)
 
@@ -237,7 +246,7 @@ class ComfyClient:
         Args:
             prompt: What `prepare` made, or a prompt.
             front: Before all other waiting jobs.
-            prompt_id: The job's id, a UUID; made up by default.
+            prompt_id: The job's id, a UUID that the instance has not seen; made up by default.
             extra_data: What else travels with it. Everybody who can reach the instance can read it.
             previews: Ask the instance for pictures of what is unfinished, for `Job.events`.
 
@@ -245,16 +254,22 @@ class ComfyClient:
             The job. ``job.warnings`` names outputs that the server dropped because they cannot run.
 
         Raises:
+            ConfigError: ``prompt_id`` is no such UUID or is taken, or the client is closed.
             PromptRejected: The server refused it.
             InstanceUnavailable: It was not queued.
+            ProtocolError: It was not queued, and the answer made no sense.
             OutcomeUnknown: The answer got lost and the server cannot be asked; it may be queued.
         """
+        self._check_open()
         prepared = prompt if isinstance(prompt, Prepared) else Prepared(prompt)
         sent = prepared.prompt
         job_id = new_prompt_id() if prompt_id is None else check_prompt_id(prompt_id)
         extra = {"preview_method": "auto" if previews else "none", **(extra_data or {})}
         body = encode_prompt(sent, prompt_id=job_id, client_id=self.client_id, extra_data=extra, front=front)
         await self._socket.start()
+        if prompt_id is not None:
+            await refuse_known(self._http, prompt_id)
+        self._check_open()
         following = self._watcher.follow(job_id, sent.nodes.keys(), sent.title)
         try:
             accepted = await submit(self._http, self._watcher, following, body, sent)
@@ -301,15 +316,17 @@ class ComfyClient:
         Raises:
             JobLost: The instance does not know it.
         """
-        following = self._watcher.get(prompt_id)
+        self._check_open()
         look, found = await find_for_sure(self._http, prompt_id)
         if found is None:
             raise JobLost(f"job {prompt_id}: the instance does not know it", prompt_id=prompt_id)
         nodes = {node_id: dict(node) for node_id, node in found.prompt_nodes.items() if isinstance(node, dict)}
         prompt = Prompt(nodes, found.workflow)
+        following = self._watcher.get(prompt_id)
         if following is None:
             own = found.extra_data.get("client_id") == self.client_id
             following = self._watcher.follow(prompt_id, nodes.keys(), prompt.title, own=own)
+        if not following.tracker.known:
             self._watcher.learn(following, look)
         seeds = seeds_of(prompt, self._catalog) if self._catalog is not None else {}
         return Job(self._instance, following, prompt, seeds=seeds)
@@ -332,8 +349,8 @@ class ComfyClient:
         """Take a job off the queue, or interrupt it if it runs. No other job is touched.
 
         Returns:
-            CANCELLED if it had not begun, RUNNING if it was told to stop (it may yet succeed), its state if it had
-            ended, LOST if the instance does not know it.
+            CANCELLED if it had not begun, RUNNING if it was told to stop (it may yet succeed), PENDING if it waits
+            still because the command had no effect, its state if it had ended, LOST if the instance does not know it.
         """
         return await cancel(self._http, self._watcher, prompt_id)
 
@@ -380,6 +397,13 @@ class ComfyClient:
         """
         path = Path(dest)
         return await self._transfers.save(output, path.parent, (path.name,), overwrite=overwrite, rename=False)
+
+    def _reconnect(self) -> None:
+        self._socket.reconnect()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigError("the client is closed", hint="make a new ComfyClient, or do this before it is closed")
 
     async def _check(self, prompt: Prompt, files: list[LocalFile]) -> None:
         """Refuse what would not run. Lists of files change: before that, they are read anew."""

@@ -126,8 +126,8 @@ class Job:
         """Take it off the queue, or interrupt it if it runs; `result` then tells how it ended.
 
         Returns:
-            CANCELLED if it had not begun, RUNNING if it was told to stop (it may yet succeed), its state if it
-            had ended.
+            CANCELLED if it had not begun, RUNNING if it was told to stop (it may yet succeed), PENDING if it waits
+            still because the command had no effect, its state if it had ended.
         """
         if self._following.over:
             return self.state

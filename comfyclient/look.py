@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from comfyclient._http import refusal
 from comfyclient.errors import ProtocolError
 from comfyclient.wire.lifecycle import CONFIRM_AFTER, Look, Where
 from comfyclient.wire.records import HistoryRecord, Queue, QueueItem
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from comfyclient._http import Http
 
-__all__ = ["HistoryReader", "find", "find_for_sure", "read_queue"]
+__all__ = ["HistoryReader", "find", "find_for_sure", "is_known", "read_queue"]
 
 _BATCH_BYTES: Final = 16 * 2**20
 _FIRST_BATCH: Final = 32
@@ -116,3 +117,20 @@ async def find_for_sure(
         await asyncio.sleep(pause)
         look, found = await find(http, prompt_id)
     return look, found
+
+
+async def is_known(http: Http, prompt_id: str) -> bool:
+    """Whether the instance has a job of that id, in its queue or its history.
+
+    Recent servers say so without sending their whole queue.
+    """
+    reply = await http.request("GET", f"/api/jobs/{quote(prompt_id, safe='')}")
+    body = reply.json_or_none()
+    if reply.status == 404 and isinstance(body, dict) and "error" in body:
+        return False
+    if reply.status == 200 and isinstance(body, dict) and body.get("id") == prompt_id:
+        return True
+    if 300 <= reply.status < 400 or reply.status in {401, 403, 407}:
+        raise refusal(reply)
+    look, _ = await find(http, prompt_id)  # an older one, or one whose jobs cannot be listed
+    return look.where is not Where.ABSENT

@@ -19,9 +19,10 @@ from comfyclient.errors import (
     InstanceUnavailable,
     OutcomeUnknown,
     PromptRejected,
+    ProtocolError,
     WorkflowError,
 )
-from comfyclient.look import find, find_for_sure
+from comfyclient.look import find, find_for_sure, is_known
 from comfyclient.wire.answers import Accepted, read_rejection
 from comfyclient.wire.lifecycle import Where
 from comfyclient.wire.records import JobState
@@ -35,15 +36,15 @@ if TYPE_CHECKING:
     from comfyclient.watch import Watcher
     from comfyclient.workflow.prompt import Prompt
 
-__all__ = ["cancel", "check_prompt_id", "encode_prompt", "new_prompt_id", "submit"]
+__all__ = ["cancel", "check_prompt_id", "encode_prompt", "new_prompt_id", "refuse_known", "submit"]
 
 _CANONICAL: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SETTLE: Final = 2.0  # a request may still sit in a proxy: so long between two looks that must both miss it
 _RETRY: Final = 1.0
 _BEGIN: Final = 0.3
-# With these the request may have been acted upon: ComfyUI answers 500 after queueing in some cases, and a gateway
+# Only these say that the request was not acted upon. ComfyUI answers 500 after queueing in some cases, and a gateway
 # gives up waiting for an answer that comes later.
-_DOUBTFUL: Final = frozenset({408, 500, 502, 503, 504, *range(520, 531)})
+_REFUSED: Final = frozenset({*range(300, 400), 400, 401, 403, 404, 407, 413, 429})
 
 
 def new_prompt_id() -> str:
@@ -60,6 +61,16 @@ def check_prompt_id(prompt_id: str) -> str:
     if not _CANONICAL.fullmatch(prompt_id):
         raise ConfigError(f"{prompt_id!r} is no prompt_id: a UUID in lower case with hyphens", hint="leave it out")
     return prompt_id
+
+
+async def refuse_known(http: Http, prompt_id: str) -> None:
+    """Refuse an id that the instance has a job of: if an answer got lost, the old job would be taken for the new.
+
+    Raises:
+        ConfigError: It is taken.
+    """
+    if await is_known(http, prompt_id):
+        raise ConfigError(f"prompt_id {prompt_id}: the instance has a job of that id already", hint="use another id")
 
 
 def encode_prompt(
@@ -112,82 +123,89 @@ async def submit(http: Http, watcher: Watcher, following: Following, body: bytes
 
     Raises:
         PromptRejected: The server refused it.
-        InstanceUnavailable: It did not get there.
+        InstanceUnavailable: It was not queued.
+        ProtocolError: It was not queued, and the answer made no sense; or it named another job.
         OutcomeUnknown: It may have got there, and the server cannot be asked.
     """
     try:
         reply = await http.post("/prompt", body)
-        doubt: ComfyClientError | None = _doubt(reply)
     except NeverSentError:
         raise
-    except InstanceUnavailable as error:
-        reply, doubt = None, error
-    if doubt is not None or reply is None:
-        return await _recover(http, watcher, following, doubt)
-    accepted = _judge(reply, prompt)
+    except (InstanceUnavailable, ProtocolError) as error:
+        return await _recover(http, watcher, following, error)
+    if reply.status in _REFUSED:
+        raise _refused(reply, prompt)
+    try:
+        accepted = _read_accepted(reply, prompt)
+    except (InstanceUnavailable, ProtocolError) as error:
+        return await _recover(http, watcher, following, error)
     if accepted.prompt_id != following.tracker.prompt_id:
         watcher.rename(following, accepted.prompt_id)  # an old server that chooses the id itself
     watcher.accepted(following)
     return accepted
 
 
-def _doubt(reply: Reply) -> ComfyClientError | None:
-    return refusal(reply) if reply.status in _DOUBTFUL else None
+def _read_accepted(reply: Reply, prompt: Prompt) -> Accepted:
+    if reply.status != 200:
+        raise InstanceUnavailable(str(refusal(reply)))
+    return Accepted.from_json(reply.json(), prompt.title)
 
 
-def _judge(reply: Reply, prompt: Prompt) -> Accepted:
-    if reply.status == 200:
-        return Accepted.from_json(reply.json(), prompt.title)
+def _refused(reply: Reply, prompt: Prompt) -> ComfyClientError:
     if reply.status == 400:
-        raise read_rejection(reply.status, reply.json_or_none(), prompt.title)
+        return read_rejection(reply.status, reply.json_or_none(), prompt.title)
     if reply.status == 413:
-        raise PromptRejected(
+        return PromptRejected(
             "the prompt is larger than the instance, or a proxy before it, allows (HTTP 413)",
             hint="ComfyUI's limit is --max-upload-size (MB)",
         )
-    raise refusal(reply)
+    return refusal(reply)
 
 
-async def _recover(http: Http, watcher: Watcher, following: Following, doubt: ComfyClientError | None) -> Accepted:
+async def _recover(
+    http: Http, watcher: Watcher, following: Following, doubt: InstanceUnavailable | ProtocolError
+) -> Accepted:
     """The answer got lost: find out whether the prompt was queued. It is never sent again here."""
     prompt_id = following.tracker.prompt_id
     deadline = asyncio.get_running_loop().time() + 2 * http.timeout
     while True:
-        if following.tracker.state is not JobState.SUBMITTING:  # the socket has told of it
+        if following.tracker.known:  # the socket has told of it
             watcher.accepted(following)
             return Accepted(prompt_id, 0)
         try:
             look, found = await find_for_sure(http, prompt_id, pause=_SETTLE)
         except ComfyClientError as error:
-            if asyncio.get_running_loop().time() > deadline:
+            closed = isinstance(error, ConfigError)
+            if closed or asyncio.get_running_loop().time() > deadline:
                 raise OutcomeUnknown(
                     f"job {prompt_id}: the answer to its submission got lost, and now {error}", prompt_id=prompt_id
                 ) from None
             await asyncio.sleep(_RETRY)
             continue
-        if found is None:
-            raise InstanceUnavailable(
-                f"{doubt}; the prompt was not queued",
-                hint="queue it again; if it happens again, the server's log says why",
-            )
-        watcher.accepted(following)
-        watcher.learn(following, look)
-        return Accepted(prompt_id, found.number)
+        if found is not None:
+            watcher.accepted(following)
+            watcher.learn(following, look)
+            return Accepted(prompt_id, found.number)
+        if not following.tracker.known:
+            hint = "queue it again; if it happens again, the server's log says why"
+            unread = isinstance(doubt, ProtocolError)
+            raise type(doubt)(f"{doubt}; the prompt was not queued", hint=doubt.hint if unread else hint)
 
 
 async def cancel(http: Http, watcher: Watcher, prompt_id: str) -> JobState:
     """Take a job off the queue, or interrupt it if it runs; never anybody else's.
 
     Returns:
-        CANCELLED if it was waiting and is gone; RUNNING if it was told to stop and will, at the next node or step
-        (it may yet succeed); its state if it had ended; LOST if the server does not know it.
+        CANCELLED if it was waiting and is gone; PENDING if it waits still, though the server took the command; RUNNING
+        if it was told to stop and will, at the next node or step (it may yet succeed); its state if it had ended;
+        LOST if the server does not know it.
     """
     following = watcher.get(prompt_id)
     look, _ = await find(http, prompt_id)
     if look.where is Where.PENDING:
+        await http.command("/queue", {"delete": [prompt_id]})
         if following is not None:
             watcher.dequeued(following)
-        await http.command("/queue", {"delete": [prompt_id]})
         look, _ = await find(http, prompt_id)
         if following is not None:
             watcher.learn(following, look)
@@ -205,4 +223,5 @@ async def cancel(http: Http, watcher: Watcher, prompt_id: str) -> JobState:
         watcher.look_soon(following)
     if look.where is Where.ENDED and look.record is not None:
         return look.record.state
-    return JobState.RUNNING if look.where is Where.RUNNING else JobState.LOST
+    states = {Where.RUNNING: JobState.RUNNING, Where.PENDING: JobState.PENDING}
+    return states.get(look.where, JobState.LOST)

@@ -71,6 +71,8 @@ class EventSocket:
         self._on_connection = on_connection
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
+        self._connection_open: ClientConnection | None = None
+        self._closed = False
         self.connected = False
         self.error: str | None = None
 
@@ -78,8 +80,10 @@ class EventSocket:
         """Open the socket if it is not, and wait until the first attempt has come to something.
 
         Returns:
-            Whether events arrive. If not, the attempts go on in the background.
+            Whether events arrive. If not, the attempts go on in the background, unless it was closed.
         """
+        if self._closed:
+            return False
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="comfyclient-socket")
         with contextlib.suppress(TimeoutError):
@@ -89,11 +93,17 @@ class EventSocket:
 
     async def close(self) -> None:
         """Close the socket and end the attempts."""
+        self._closed = True
+        self._settled.set()  # for those who wait in `start`
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})
+
+    def reconnect(self) -> None:
+        """Drop the connection that is open, if any; the next attempt follows."""
+        if self._connection_open is not None:
+            self._connection_open.transport.abort()
 
     async def _run(self) -> None:
         failures = 0
@@ -110,11 +120,14 @@ class EventSocket:
         """One connection from its handshake to its end. Returns whether the server refused it."""
         try:
             async with await self._connect() as connection:
+                self._connection_open = connection
                 await self._serve(connection)
             self.error = "the server closed the websocket"
-        except (WebSocketException, ComfyClientError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, jobs can do without the socket
             self.error = _explain(error)
-            return isinstance(error, InvalidStatus | ComfyClientError)
+            return not isinstance(error, WebSocketException | OSError) or isinstance(error, InvalidStatus)
+        finally:
+            self._connection_open = None
         return False
 
     async def _connect(self) -> connect:
@@ -128,7 +141,7 @@ class EventSocket:
             max_size=_MAX_FRAME,
             open_timeout=10,
             ping_interval=15,  # the server sends none itself
-            ping_timeout=15,
+            ping_timeout=60,  # a node that loads a model may hold up the whole server
             close_timeout=1,
             proxy=True if self._http.trust_env else None,
             logger=_log,
@@ -167,4 +180,8 @@ def _explain(error: Exception) -> str:
         return f"the websocket was refused with HTTP {error.response.status_code}"
     if isinstance(error, TimeoutError):
         return "the websocket was not answered in time"
-    return "the websocket cannot be opened" if isinstance(error, OSError) else "the websocket broke"
+    if isinstance(error, ImportError):  # a proxy of a kind that needs another package
+        return f"the websocket cannot be opened: {error}"
+    if isinstance(error, OSError):
+        return "the websocket cannot be opened"
+    return "the websocket broke" if isinstance(error, WebSocketException) else f"the websocket: {type(error).__name__}"

@@ -12,11 +12,12 @@ import math
 import re
 from typing import TYPE_CHECKING, Final
 
-from comfyclient.errors import AuthError, ComfyClientError, ProtocolError
+from comfyclient.errors import AuthError, ComfyClientError, ConfigError, ProtocolError
 from comfyclient.following import Audience, Following
 from comfyclient.look import HistoryReader, read_queue
 from comfyclient.wire.lifecycle import Cadence, JobTracker, Look, Where
 from comfyclient.wire.messages import Preview, Progress, decode, peek
+from comfyclient.wire.records import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -34,6 +35,15 @@ _LARGE_QUEUE: Final = 256 * 2**10
 _QUEUE_RATE: Final = 4 * 2**20
 _END: Final = re.compile('"node": ?null')
 _BACKOFF: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
+# One refusal may be a proxy's mood. So many looks in a row, over so many seconds, mean that we are not let in.
+_REFUSALS: Final = 3
+_REFUSED_FOR: Final = 5.0
+_DEAF_AFTER: Final = 0.9  # seconds in which jobs move and the socket tells of none
+_TYPE: Final = re.compile(r'\{"type": ?"([^"\\]{1,200})"')
+_OF_JOBS: Final = frozenset({
+    "execution_start", "execution_cached", "execution_success", "execution_error", "execution_interrupted",
+    "executing", "executed", "progress", "progress_state",
+})  # fmt: skip
 
 
 class Watcher:
@@ -43,13 +53,17 @@ class Watcher:
         http: The session of the instance.
         cadence: How often to look at jobs of which nothing is heard.
         patience: Seconds in which every look fails, after which jobs end as UNKNOWN.
+        on_deaf: Called when jobs move of which the socket should tell and does not.
     """
 
-    def __init__(self, http: Http, *, cadence: Cadence, patience: float) -> None:
+    def __init__(self, http: Http, *, cadence: Cadence, patience: float, on_deaf: Callable[[], None]) -> None:
         self._http = http
         self._history = HistoryReader(http)
         self._cadence = cadence
         self._patience = patience
+        self._on_deaf = on_deaf
+        self._untold_since: float | None = None
+        self._closed = False
         self._audience = Audience()
         self._open: dict[str, Following] = {}
         self._ended: dict[str, None] = {}  # open jobs whose record should be there by now, in order
@@ -63,6 +77,8 @@ class Watcher:
         self._asleep_until = math.inf
         self._failing_since: float | None = None
         self._failures = 0
+        self._refused_since: float | None = None
+        self._refusals = 0
         self._not_before = 0.0
         self._queue_not_before = 0.0
 
@@ -71,7 +87,15 @@ class Watcher:
     def follow(
         self, prompt_id: str, nodes: Collection[str], title: Callable[[str], str], *, own: bool = True
     ) -> Following:
-        """Follow a job from now on. ``own``: its messages come to this client's socket."""
+        """Follow a job from now on. ``own``: its messages come to this client's socket.
+
+        Raises:
+            ConfigError: A job of that id is followed already, or this was closed.
+        """
+        if self._closed:
+            raise ConfigError("the client is closed", hint="make a new ComfyClient, or do this before it is closed")
+        if prompt_id in self._open:
+            raise ConfigError(f"job {prompt_id}: this client follows a job of that id already", hint="use another id")
         tracker = JobTracker(prompt_id, nodes, title, hearing=self._hearing and own, cadence=self._cadence)
         following = self._open[prompt_id] = Following(tracker, self._audience, own=own)
         if self._task is None:
@@ -84,14 +108,22 @@ class Watcher:
         return self._open.get(prompt_id)
 
     def rename(self, following: Following, prompt_id: str) -> None:
-        """The server gave the job another id than ours."""
-        self._open.pop(following.tracker.prompt_id, None)
+        """The server gave the job another id than ours.
+
+        Raises:
+            ProtocolError: It is that of another open job.
+        """
+        if prompt_id in self._open:
+            raise ProtocolError(f"POST /prompt: the server answered with the id of another job, {prompt_id}")
+        self._drop(following)
         following.tracker.prompt_id = prompt_id
         self._open[prompt_id] = following
 
     def forget(self, following: Following) -> None:
-        """Stop following a job that was not queued after all."""
-        self._open.pop(following.tracker.prompt_id, None)
+        """Stop following a job that was not queued after all. If it was, it is followed to its end."""
+        if not following.tracker.known:
+            self._drop(following)
+            following.tell(following.tracker.give_up("its submission did not come to an end"))
 
     def accepted(self, following: Following) -> None:
         """The server has queued it."""
@@ -99,7 +131,11 @@ class Watcher:
 
     def learn(self, following: Following, look: Look) -> None:
         """Somebody looked for it."""
-        self._settle(following, following.tracker.on_look(look, _now()))
+        now = _now()
+        untold = self._hearing and following.own and following.tracker.untold(look)
+        self._settle(following, following.tracker.on_look(look, now))
+        if untold:
+            self._suspect(now)
 
     def dequeued(self, following: Following) -> None:
         """This client had it taken off the queue."""
@@ -113,18 +149,21 @@ class Watcher:
 
     async def close(self) -> None:
         """End following; whoever still waits is told that the outcome is unknown."""
+        self._closed = True
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        self._give_up("the client was closed")
+        try:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        finally:
+            self._give_up("the client was closed", tuple(self._open.values()))
 
     # What the socket says
 
     def on_connection(self, up: bool) -> None:
         """Messages arrive from now on, or no longer."""
         self._hearing = up
+        self._untold_since = None
         self._progress_of = None
         for following in tuple(self._open.values()):
             following.tracker.on_connection(_now(), hearing=up and following.own)
@@ -132,6 +171,9 @@ class Watcher:
 
     def on_frame(self, frame: str | bytes) -> None:
         """A frame from the socket, of which no more is read than somebody needs."""
+        if not _of_jobs(frame):
+            return
+        self._untold_since = None
         if not self._open or self._skip(frame):
             return
         message = decode(frame)
@@ -155,20 +197,19 @@ class Watcher:
         if head is None:
             return False
         if isinstance(frame, bytes):
-            return head.type == "text" or self._audience.preview_listeners == 0
+            return self._audience.preview_listeners == 0
         if head.type == "progress_state" and head.prompt_id is not None:
             self._tells_all = True
             following = self._open.get(head.prompt_id)
             if following is None or following.listened:
                 return following is None
+            following.tracker.heard()
             following.put_aside(frame)
             return True
         if head.type == "executing":
             # Where progress_state says the same, and nobody listens, only that the job ended is news.
             return self._tells_all and not self._audience.listeners and not _END.search(frame)
-        if head.type in {"executed", "progress"}:
-            return not self._audience.listeners
-        return head.type == "status"
+        return head.type in {"executed", "progress"} and not self._audience.listeners
 
     # The looking
 
@@ -182,6 +223,7 @@ class Watcher:
             else:
                 if asked:
                     self._failing_since, self._failures, self._not_before = None, 0, 0.0
+                    self._refused_since, self._refusals = None, 0
 
     async def _sleep(self) -> None:
         while True:
@@ -254,12 +296,30 @@ class Watcher:
         following.tell(events)
         prompt_id, wish = following.tracker.prompt_id, following.tracker.wish
         if following.over:
-            self._open.pop(prompt_id, None)
-            self._ended.pop(prompt_id, None)
+            self._drop(following)
+        elif self._open.get(prompt_id) is not following:
+            return
         elif wish is not None and prompt_id not in self._ended:
             self._wake_at = min(self._wake_at, wish.at)
         if self._next_at() < self._asleep_until:
             self._wake.set()
+
+    def _drop(self, following: Following) -> None:
+        prompt_id = following.tracker.prompt_id
+        if self._open.get(prompt_id) is following:
+            del self._open[prompt_id]
+            self._ended.pop(prompt_id, None)
+
+    def _suspect(self, now: float) -> None:
+        """A job moved and the socket did not say so. Once may be a late message; else it has gone deaf.
+
+        Servers forget a socket when an older one of the same client closes late; it stays open and says nothing.
+        """
+        if self._untold_since is None:
+            self._untold_since = now
+        elif now - self._untold_since >= _DEAF_AFTER:
+            self.on_connection(up=False)
+            self._on_deaf()
 
     def _plan(self) -> None:
         """Find the earliest wish anew."""
@@ -276,11 +336,22 @@ class Watcher:
         self._failing_since = now if self._failing_since is None else self._failing_since
         self._not_before = now + _BACKOFF[min(self._failures, len(_BACKOFF) - 1)]
         self._failures += 1
-        if now - self._failing_since >= self._patience or isinstance(error, AuthError):
-            self._give_up(str(error))
+        if self._barred(error, now) or now - self._failing_since >= self._patience:
+            # What is being submitted has somebody who finds out about it.
+            accepted = [f for f in self._open.values() if f.tracker.state is not JobState.SUBMITTING]
+            self._give_up(str(error), accepted)
 
-    def _give_up(self, reason: str) -> None:
-        for following in tuple(self._open.values()):
+    def _barred(self, error: ComfyClientError, now: float) -> bool:
+        """Whether we are not let in any more."""
+        if not isinstance(error, AuthError):
+            self._refused_since, self._refusals = None, 0
+            return False
+        self._refused_since = now if self._refused_since is None else self._refused_since
+        self._refusals += 1
+        return self._refusals >= _REFUSALS and now - self._refused_since >= _REFUSED_FOR
+
+    def _give_up(self, reason: str, followings: Iterable[Following]) -> None:
+        for following in followings:
             self._settle(following, following.tracker.give_up(reason))
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
@@ -290,6 +361,15 @@ class Watcher:
             for following in tuple(self._open.values()):
                 following.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
             self._open.clear()
+
+
+def _of_jobs(frame: str | bytes) -> bool:
+    """Whether a frame may tell of a job. Those of custom nodes may be huge, and are not parsed."""
+    if isinstance(frame, bytes):
+        head = peek(frame)
+        return head is not None and head.type == "preview"
+    match = _TYPE.match(frame)
+    return match is None or match[1] in _OF_JOBS
 
 
 def _now() -> float:

@@ -12,6 +12,7 @@ look next. The rules:
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -102,7 +103,8 @@ class JobTracker:
 
     Feed it with `accepted`, `on_message`, `on_look`, `on_connection` and `give_up`, and pass on the events
     that they return. Between them, ``wish`` says when to look next; ``None`` means: not at all.
-    ``started`` tells whether a message has shown that it runs.
+    ``started`` tells whether a message has shown that it runs. ``prompt_id`` may be set when the server gives it
+    another.
 
     Args:
         prompt_id: The job.
@@ -113,8 +115,8 @@ class JobTracker:
     """
 
     __slots__ = (
-        "_absent_at", "_accepted_at", "_cadence", "_dequeued", "_ended_at", "_hearing", "_interval",
-        "_progress", "_retries", "position", "prompt_id", "reason", "record", "started", "state", "wish",
+        "_absent_at", "_accepted_at", "_cadence", "_connected_at", "_dequeued_at", "_ended_at", "_hearing", "_interval",
+        "_progress", "_retries", "_would_hear", "position", "reason", "record", "started", "state", "wish",
     )  # fmt: skip
 
     def __init__(
@@ -126,7 +128,6 @@ class JobTracker:
         hearing: bool = False,
         cadence: Cadence | None = None,
     ) -> None:
-        self.prompt_id = prompt_id
         self.state = JobState.SUBMITTING
         self.record: HistoryRecord | None = None
         self.reason: str | None = None
@@ -141,7 +142,23 @@ class JobTracker:
         self._absent_at: float | None = None
         self._ended_at: float | None = None
         self._retries = 0
-        self._dequeued = False
+        self._dequeued_at: float | None = None
+        self._connected_at = -math.inf
+        self._would_hear = hearing  # messages about it come: one has, or they could since it was known to wait
+
+    @property
+    def prompt_id(self) -> str:
+        """The job's id, which its events carry."""
+        return self._progress.prompt_id
+
+    @prompt_id.setter
+    def prompt_id(self, prompt_id: str) -> None:
+        self._progress.prompt_id = prompt_id
+
+    @property
+    def known(self) -> bool:
+        """Whether the server is known to have taken it: by a message, a look, or its answer."""
+        return self.started or self.record is not None or self.state in {JobState.PENDING, JobState.RUNNING}
 
     @property
     def error(self) -> ExecutionError | None:
@@ -170,8 +187,12 @@ class JobTracker:
         return self._enter(JobState.PENDING)
 
     def dequeued(self, now: float) -> None:
-        """This client had it taken off the queue: if it is gone now, it was cancelled, not lost."""
-        self._dequeued = True
+        """This client had it taken off the queue: if it is gone now, it was cancelled, not lost.
+
+        Unless it ran by then: the server says the same to who deletes what no longer waits.
+        """
+        if self.state is not JobState.RUNNING and self._ended_at is None:
+            self._dequeued_at = now
         self.look_soon(now)
 
     def look_soon(self, now: float) -> None:
@@ -182,6 +203,8 @@ class JobTracker:
     def on_connection(self, now: float, *, hearing: bool) -> None:
         """Messages arrive from now on, or no longer. What was said in between is gone: look."""
         self._hearing = hearing
+        self._connected_at = now
+        self._would_hear = False
         self._interval = self._cadence.first
         self._progress.restart()
         self.look_soon(now)
@@ -191,8 +214,10 @@ class JobTracker:
         if self.state.is_terminal:
             return []
         events: list[JobEvent] = []
+        if isinstance(message, _SHOWS_RUNNING + _ENDS):
+            self._dequeued_at = None  # it was too late for that
         if isinstance(message, _SHOWS_RUNNING):
-            self.started = True
+            self.heard()
             events += self._enter(JobState.RUNNING)
         if isinstance(message, Executing) and message.node is None:
             self._ended(now, Wish(now, record_only=True))
@@ -200,6 +225,11 @@ class JobTracker:
             self._ended(now, Wish(now + _GRACE, record_only=True))
         events += self._progress.on_message(message)
         return events
+
+    def heard(self) -> None:
+        """A message shows that it runs, whatever else it says."""
+        self.started = self._would_hear = True
+        self._dequeued_at = None
 
     def on_progress(self, message: Message) -> list[JobEvent]:
         """A message that came earlier and is read only now: it tells how far the job was, not where it is."""
@@ -212,6 +242,16 @@ class JobTracker:
         if self.state is JobState.RUNNING:
             return [Started(self.prompt_id), *self._progress.situation()]
         return [Queued(self.prompt_id, self.position)] if self.state is JobState.PENDING else []
+
+    def untold(self, look: Look) -> bool:
+        """Whether a look shows that it moved, and the message that must have said so has not come (yet)."""
+        return (
+            look.where in {Where.RUNNING, Where.ENDED}
+            and self.state in {JobState.PENDING, JobState.RUNNING}
+            and self._would_hear
+            and not self.started
+            and self._ended_at is None
+        )
 
     def on_look(self, look: Look, now: float) -> list[JobEvent]:
         """The server's record was read."""
@@ -226,11 +266,13 @@ class JobTracker:
             return []
         self._absent_at = None
         self.position = look.position if look.where is Where.PENDING else None
+        if look.where is Where.RUNNING:
+            return self._runs(look, now)
+        if self._dequeued_at is not None and look.asked_at >= self._dequeued_at:
+            self._dequeued_at = None  # that had no effect
+        self._would_hear |= self._hearing and look.asked_at >= self._connected_at
         self._plan(now)
         events = [] if self._accepted_at is not None else self.accepted(now)
-        if look.where is Where.RUNNING:
-            self._dequeued = False  # it was too late for that
-            return events + self._enter(JobState.RUNNING)
         # A look that was asked before it started may come late: what runs does not wait again.
         return events if self.state is JobState.RUNNING else [Queued(self.prompt_id, look.position)]
 
@@ -240,6 +282,20 @@ class JobTracker:
             return []
         self.reason = reason
         return self._close(JobState.UNKNOWN, None)
+
+    def _runs(self, look: Look, now: float) -> list[JobEvent]:
+        self._dequeued_at = None  # it was too late for that
+        unheard = self.untold(look)
+        if self._accepted_at is None and not self.started:
+            self._would_hear = False  # it may have been told before anybody here followed it
+        events = [] if self._accepted_at is not None else self.accepted(now)
+        if self._ended_at is not None and now - self._ended_at < RECORD_LAG:
+            self._retry(now)  # until its record is written it counts as running
+        elif unheard:
+            self.wish = Wish(now + self._cadence.early)  # is it only late, or does the socket not tell?
+        else:
+            self._plan(now)
+        return events + self._enter(JobState.RUNNING)
 
     def _ended(self, now: float, wish: Wish) -> None:
         if self._ended_at is None:
@@ -258,7 +314,7 @@ class JobTracker:
     def _absent(self, look: Look, now: float) -> list[JobEvent]:
         if self._accepted_at is None or look.asked_at < self._accepted_at:
             self._plan(now)
-        elif self._dequeued:
+        elif self._dequeued_at is not None:
             self.reason = "taken off the queue by this client"
             return self._close(JobState.CANCELLED, None)
         elif self._ended_at is not None and now - self._ended_at < RECORD_LAG:
@@ -275,8 +331,8 @@ class JobTracker:
         return []
 
     def _plan(self, now: float) -> None:
-        """The next routine look."""
-        if self._hearing:
+        """The next routine look. What is said to arrive must have been heard, or have had nothing to say."""
+        if self._hearing and self._would_hear:
             self.wish = Wish(now + self._cadence.hearing)
             return
         self.wish = Wish(now + self._interval)

@@ -50,10 +50,13 @@ class JobProgress:
 
 
 class ProgressTracker:
-    """Folds one job's messages. ``nodes`` are the ids of its prompt, ``title`` gives a node's title."""
+    """Folds one job's messages. ``nodes`` are the ids of its prompt, ``title`` gives a node's title.
+
+    ``prompt_id`` is the id that its events carry.
+    """
 
     def __init__(self, prompt_id: str, nodes: Collection[str], title: Callable[[str], str]) -> None:
-        self._prompt_id = prompt_id
+        self.prompt_id = prompt_id
         self._nodes = nodes
         self._title = title
         self._done: set[str] = set()
@@ -77,7 +80,7 @@ class ProgressTracker:
 
     def situation(self) -> list[events.JobEvent]:
         """The running nodes, in events."""
-        return [events.NodeStarted(self._prompt_id, node_id, self._title(node_id)) for node_id in self._running]
+        return [events.NodeStarted(self.prompt_id, node_id, self._title(node_id)) for node_id in self._running]
 
     def on_message(self, message: Message) -> Iterator[events.JobEvent]:
         """Fold one message in and tell what it means."""
@@ -94,7 +97,7 @@ class ProgressTracker:
             yield from self._executed(message)
         elif isinstance(message, Preview):
             shown = message.display_node_id or message.node_id
-            yield events.Preview(self._prompt_id, shown, message.image, message.media_type)
+            yield events.Preview(self.prompt_id, shown, message.image, message.media_type)
 
     def _executing(self, message: Executing) -> Iterator[events.JobEvent]:
         if message.node is None:  # the end, good or bad: whether the last node finished, the record tells
@@ -123,14 +126,14 @@ class ProgressTracker:
         outputs = tuple(output for output in found if isinstance(output, OutputRef))
         if outputs:
             title = self._title(message.display_node)
-            yield events.OutputReady(self._prompt_id, message.display_node, title, outputs)
+            yield events.OutputReady(self.prompt_id, message.display_node, title, outputs)
 
     # Ids that the prompt lacks belong to nodes that another one expanded into, which reports for itself.
 
     def _start(self, node_id: str) -> Iterator[events.JobEvent]:
         if node_id in self._nodes and node_id not in self._running and node_id not in self._done:
             self._running[node_id] = (0.0, 0.0)
-            yield events.NodeStarted(self._prompt_id, node_id, self._title(node_id))
+            yield events.NodeStarted(self.prompt_id, node_id, self._title(node_id))
 
     def _advance(self, node_id: str, value: float, most: float) -> Iterator[events.JobEvent]:
         # Every node counts 0 of 1 while it runs; that says nothing.
@@ -138,14 +141,14 @@ class ProgressTracker:
             return
         self._running[node_id] = (value, most)
         title = self._title(node_id)
-        yield events.NodeProgress(self._prompt_id, node_id, title, value, most, self._overall())
+        yield events.NodeProgress(self.prompt_id, node_id, title, value, most, self._overall())
 
     def _finish(self, node_id: str, *, cached: bool = False) -> Iterator[events.JobEvent]:
         self._running.pop(node_id, None)
         if node_id in self._nodes and node_id not in self._done:
             self._done.add(node_id)
             title = self._title(node_id)
-            yield events.NodeFinished(self._prompt_id, node_id, title, cached, self._overall())
+            yield events.NodeFinished(self.prompt_id, node_id, title, cached, self._overall())
 
     def _overall(self) -> float:
         if not self._nodes:

@@ -9,6 +9,7 @@ import pytest
 
 from comfyclient import Finished, JobCancelled, JobState, OutcomeUnknown, Prompt, PromptRejected
 from comfyclient.blocking import ComfyClient
+from comfyclient.errors import ConfigError
 
 from .prompts import image, picture, save, slow
 
@@ -60,7 +61,7 @@ async def test_leaving_early(server_url):
         comfy.close()
         comfy.close()
         events.close()
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(ConfigError, match="closed"):
             comfy.info()
 
     await asyncio.to_thread(run)

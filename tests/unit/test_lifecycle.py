@@ -173,6 +173,33 @@ class TestAbsence:
         job.on_look(Look(Where.ABSENT, 2.0), 2.0)
         assert job.on_look(Look(Where.ABSENT, 3.0), 3.0)[-1].state is JobState.LOST
 
+    @pytest.mark.parametrize("message", [ExecutionStart(JOB), Executing(JOB, "1"), ExecutionSuccess(JOB)])
+    @pytest.mark.parametrize("told_first", [True, False])
+    def test_or_a_message_says_that_it_ran(self, message, told_first):
+        job = tracker()
+        if told_first:
+            job.on_message(message, 0.9)
+        job.dequeued(1.0)
+        if not told_first:
+            job.on_message(message, 1.1)
+        for at in (20.0, 21.0, 22.0):
+            job.on_look(Look(Where.ABSENT, at), at)
+        assert job.state is JobState.LOST
+
+    def test_or_it_waits_still(self):
+        job = tracker()
+        job.dequeued(1.0)
+        job.on_look(Look(Where.PENDING, 1.1, position=0), 1.2)
+        for at in (2.0, 3.0):
+            job.on_look(Look(Where.ABSENT, at), at)
+        assert job.state is JobState.LOST
+
+    def test_but_a_look_from_before_that_says_nothing(self):
+        job = tracker()
+        job.dequeued(1.0)
+        job.on_look(Look(Where.PENDING, 0.9, position=0), 1.2)
+        assert job.on_look(Look(Where.ABSENT, 2.0), 2.0)[-1].state is JobState.CANCELLED
+
 
 class TestLooking:
     def test_rarely_while_messages_arrive(self):
@@ -196,6 +223,46 @@ class TestLooking:
         job.on_connection(7.0, hearing=hearing)
         assert job.wish.at == 7.0
         assert not job.wish.record_only
+
+    def test_soon_while_its_record_is_being_written(self):
+        job = tracker()
+        job.on_message(Executing(JOB, None), 5.0)
+        job.on_look(Look(Where.RUNNING, 5.4), 5.4)
+        assert job.wish.at <= 6.0
+        job.on_look(Look(Where.RUNNING, 5.0 + RECORD_LAG), 5.0 + RECORD_LAG)
+        assert job.wish.at > 6.0 + RECORD_LAG
+
+    def test_movement_that_no_message_told(self):
+        job = tracker(cadence=Cadence(early=1.0, hearing=15.0))
+        running = Look(Where.RUNNING, 1.0)
+        assert job.untold(running)
+        job.on_look(running, 1.0)
+        assert job.wish.at == 2.0
+        assert job.untold(ended(2.0))
+        job.on_message(ExecutionStart(JOB), 2.0)
+        assert not job.untold(ended(2.0))
+        job.on_look(Look(Where.RUNNING, 2.0), 2.0)
+        assert job.wish.at == 17.0
+
+    def test_what_may_have_been_told_before_the_connection_is_no_such_movement(self):
+        job = tracker()
+        job.on_connection(1.0, hearing=True)
+        assert not job.untold(Look(Where.RUNNING, 1.1))
+        job.on_look(Look(Where.PENDING, 0.9, position=0), 1.2)
+        assert not job.untold(Look(Where.RUNNING, 1.3))
+        job.on_look(Look(Where.PENDING, 1.3, position=0), 1.4)
+        assert job.untold(Look(Where.RUNNING, 1.5))
+        assert not tracker(hearing=False).untold(Look(Where.RUNNING, 1.0))
+        assert not tracker(accepted=False).untold(Look(Where.RUNNING, 1.0))
+
+    def test_often_after_a_connection_that_has_told_nothing_yet(self):
+        job = tracker(cadence=Cadence(most=2.0, hearing=15.0))
+        job.on_connection(1.0, hearing=True)
+        job.on_look(Look(Where.RUNNING, 1.0), 1.0)
+        assert job.wish.at <= 3.0
+        job.heard()
+        job.on_look(Look(Where.RUNNING, 3.0), 3.0)
+        assert job.wish.at == 18.0
 
     def test_giving_up_is_unknown_and_says_why(self):
         job = tracker()
@@ -229,6 +296,12 @@ class TestEvents:
         assert [event.overall for event in told[3:] if hasattr(event, "overall")] == [0.5, 0.625, 0.875, 1.0]
         assert told[7].outputs[0].filename == "a.png"
         assert all(event.to_json()["prompt_id"] == JOB for event in told)
+
+    def test_they_carry_the_id_that_the_server_chose(self):
+        job = tracker()
+        job.prompt_id = "theirs"
+        told = job.on_message(Executing("theirs", "1", "1"), 1.0)
+        assert [event.prompt_id for event in told] == ["theirs", "theirs"]
 
     def test_what_runs_does_not_wait_again(self):
         job = tracker()
