@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
-from comfyclient.cli.text import printable
+from comfyclient.cli.text import message, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ class App:
 
     Data goes to ``stdout``; everything else goes to ``stderr``, through `note`, `warn` and `fail`.
     ``execute`` is called with a command's run function, this object and the parsed options; tests replace it
-    to see how a command line is parsed.
+    to see how a command line is parsed. ``owns_process``: nothing else runs in it, so signals may stay ours to the end.
     """
 
     stdin: BinaryIO
@@ -51,6 +51,7 @@ class App:
     stdin_is_terminal: bool = False
     stdout_is_terminal: bool = False
     stderr_is_terminal: bool = False
+    owns_process: bool = False
     config_folder: Callable[[], Path] = field(default=lambda: _config_folder(), repr=False)  # noqa: PLW0108 - it is defined below
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], dt.datetime] = field(default=lambda: dt.datetime.now().astimezone(), repr=False)
@@ -83,6 +84,7 @@ class App:
             stdin_is_terminal=sys.stdin is not None and sys.stdin.isatty(),
             stdout_is_terminal=stdout.isatty(),
             stderr_is_terminal=stderr.isatty(),
+            owns_process=True,
         )
 
     def settings(self, *, url: str | None = None) -> Settings:
@@ -111,7 +113,24 @@ class App:
 
     def show(self, text: str) -> None:
         """Write a line of data that is for people: what a server said in it cannot steer the terminal."""
-        self.write(printable(text) + "\n")
+        self.write(printable(text).replace("\n", " ") + "\n")
+
+    def print_path(self, path: Path) -> None:
+        """Write a path on a line of its own: the very bytes of the file's name, where stdout takes UTF-8."""
+        name = str(path)
+        buffer = getattr(self.stdout, "buffer", None)
+        if (
+            buffer is None
+            or (self.overlay is not None and self.stdout_is_terminal)
+            or not _has_bytes(name, self.stdout)
+        ):
+            self.print(name)
+            return
+        self.flush()
+        try:
+            buffer.write(os.fsencode(name) + b"\n")
+        except OSError as error:
+            raise _unwritable(error) from None
 
     def print_json(self, document: Any) -> None:
         """Write one JSON document: readable on a terminal, else compact."""
@@ -163,13 +182,17 @@ class App:
         """Warn on stderr; also when told to be quiet, because something may not be as it was meant."""
         self.tell(f"warning: {text}")
 
-    def tell(self, text: str) -> None:
-        """Write a line to stderr. That nobody reads it, or that it cannot be written, changes nothing."""
+    def tell(self, text: str, lines: int = 40) -> None:
+        """Write a message to stderr; of many lines, the first ``lines``, all but the first indented.
+
+        That nobody reads it, or that it cannot be written, changes nothing.
+        """
+        shown = message(text, lines)
         try:
             if self.overlay is not None:
-                self.overlay.line(printable(text))
+                self.overlay.line(shown)
                 return
-            self.stderr.write(printable(text) + "\n")
+            self.stderr.write(shown + "\n")
             self.stderr.flush()
         except (OSError, ValueError):
             # There is no place left to say so.
@@ -186,6 +209,13 @@ def _to_json(document: Any, *, indent: int | None) -> str:
     from comfyclient import _json
 
     return _json.dumps(document, indent=indent)
+
+
+def _has_bytes(name: str, stream: TextIO) -> bool:
+    """Whether a name holds bytes that are no UTF-8, and the stream could write them nevertheless."""
+    if not (stream.encoding or "").lower().replace("-", "").startswith("utf8"):
+        return False
+    return any("\udc80" <= char <= "\udcff" for char in name)
 
 
 def _unwritable(error: OSError) -> Exception:

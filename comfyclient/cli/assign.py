@@ -44,11 +44,17 @@ class Assignments:
     def __init__(self, app: App, texts: Iterable[str]) -> None:
         self._app = app
         self._assigned: dict[str, _Assigned] = {}
+        errors = []
         for text in texts:
-            address, value = parse_assignment(text)
-            if address in self._assigned:
-                raise EditError(f"{address} is set twice", hint="set it once")
-            self._assigned[address] = _read(value)
+            try:
+                address, value = parse_assignment(text)
+                if address in self._assigned:
+                    raise EditError(f"{address} is set twice", hint="set it once")
+                self._assigned[address] = _read(value)
+            except EditError as error:
+                errors.append(error)
+        if errors:
+            raise _together(errors)
 
     def __bool__(self) -> bool:
         return bool(self._assigned)
@@ -65,6 +71,14 @@ class Assignments:
             for address, assigned in self._assigned.items()
         }
 
+    def _edit(self, prompt: Prompt, catalog: Catalog, addresses: Iterable[str]) -> Prompt:
+        index = NodeIndex(prompt)
+        values = {
+            address: self._value(address, self._assigned[address], _find(index, prompt, catalog, address))
+            for address in addresses
+        }
+        return apply_edits(prompt, values, catalog)
+
     def places(self, prompt: Prompt, catalog: Catalog) -> set[str]:
         """The inputs that are set, each by its node's id: ``{"3.seed"}``."""
         index = NodeIndex(prompt)
@@ -75,9 +89,28 @@ class Assignments:
         """The prompt with the values set.
 
         Raises:
-            EditError: An address or a value does not fit.
+            EditError: An address or a value does not fit; all that do not, at once.
         """
-        return apply_edits(prompt, self.edits(prompt, catalog), catalog)
+        try:
+            return self._edit(prompt, catalog, self._assigned)
+        except EditError as error:
+            raise _together(self._misfits(prompt, catalog) or [error]) from None
+
+    def _misfits(self, prompt: Prompt, catalog: Catalog) -> list[EditError]:
+        """What is wrong with each that is wrong by itself. One may fit only together with others that do."""
+        good: list[str] = []
+        left = list(self._assigned)
+        while True:
+            errors = {}
+            for address in left:
+                try:
+                    self._edit(prompt, catalog, [*good, address])
+                except EditError as error:
+                    errors[address] = error
+            if len(errors) == len(left) or not errors:
+                return list(errors.values())
+            good += [address for address in left if address not in errors]
+            left = list(errors)
 
     def _value(self, address: str, assigned: _Assigned, spec: InputSpec | None) -> Any:
         uploads = spec is not None and spec.upload is not None
@@ -103,6 +136,15 @@ class _InputTest:
     def __call__(self, node_id: str, name: str) -> bool:
         node = self._prompt.nodes[node_id]
         return name in node["inputs"] or find_spec(node, self._catalog, name) is not None
+
+
+def _together(errors: list[EditError]) -> EditError:
+    """One error for all of them."""
+    if len(errors) == 1:
+        return errors[0]
+    lines = [f"  - {error}" + (f" ({error.hint})" if error.hint else "") for error in errors]
+    candidates = [candidate for error in errors for candidate in error.candidates]
+    return EditError("\n".join([f"{len(errors)} of --set do not fit:", *lines]), candidates=candidates)
 
 
 def _read(value: RawValue) -> _Assigned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -117,7 +118,8 @@ class Bars(Display):
     def close(self) -> None:
         """See `Display`."""
         self._app.overlay = None
-        self._progress.stop()
+        with contextlib.suppress(OSError):  # the terminal is gone, and nobody sees what stands there
+            self._progress.stop()
 
     def _bars(self, followed: Followed) -> _JobBars:
         if followed.id not in self._jobs:

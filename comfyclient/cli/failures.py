@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from comfyclient.cli.app import App
     from comfyclient.errors import ComfyClientError
 
-__all__ = ["BROKEN_PIPE", "INTERNAL", "STOPPED", "USAGE", "describe", "report", "show_error"]
+__all__ = ["BROKEN_PIPE", "INTERNAL", "STOPPED", "USAGE", "describe", "report", "show_error", "show_stopped"]
 
 USAGE: Final = 2
 UNWRITABLE: Final = 7
 INTERNAL: Final = 70
+_TRACEBACK: Final = 1000  # lines
 STOPPED: Final = 130
 BROKEN_PIPE: Final = 141
 
@@ -65,7 +67,11 @@ def report(app: App, error: BaseException, arguments: Sequence[str]) -> int:
         _silence_stdout(app)
         return BROKEN_PIPE
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        app.tell("stopped")
+        # Nothing is under way: run_async sees to signals while it is. One more must not break into the last words.
+        if app.owns_process:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        command = next((word for word in arguments if not word.startswith("-")), "")
+        show_stopped(app, "stopped; nothing was queued" if command == "queue" else "stopped", arguments)
         return STOPPED
     body, code = describe(error, arguments)
     app.tell(f"error: {body['message_for_people']}")
@@ -74,6 +80,12 @@ def report(app: App, error: BaseException, arguments: Sequence[str]) -> int:
     del body["message_for_people"]
     _print_json(app, body, arguments)
     return code
+
+
+def show_stopped(app: App, message: str, arguments: Sequence[str] = ()) -> None:
+    """Tell people, and programs that asked for JSON, that the run was stopped by a signal."""
+    app.tell(message)
+    _print_json(app, {"code": "stopped", "message": message}, arguments)
 
 
 def describe(error: BaseException, arguments: Sequence[str] = ()) -> tuple[dict[str, Any], int]:
@@ -132,4 +144,4 @@ def _silence_stdout(app: App) -> None:
 def _print_traceback(app: App, error: BaseException) -> None:
     import traceback
 
-    app.tell("".join(traceback.format_exception(error)).rstrip())
+    app.tell("".join(traceback.format_exception(error)).rstrip(), _TRACEBACK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from comfyclient.cli.failures import show_error
 from comfyclient.cli.text import count, duration, one_line
 from comfyclient.errors import ComfyClientError, OutcomeUnknown, TransferError
+from comfyclient.names import DEFAULT_TEMPLATE
+from comfyclient.wire.records import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from comfyclient.cli.app import App
@@ -30,13 +33,31 @@ _BLOCK: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Where outputs go and how they are named."""
+    """Where outputs go and how they are named.
+
+    ``options`` are those with which ``jobs download`` does the same; ``None`` where there is nothing to fetch from
+    later, as with an emulator that ends with the command.
+    """
 
     folder: Path
     template: Template
     overwrite: bool = False
     metadata: bool = False
+    options: str | None = None
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_PARALLEL))
+
+    def later(self, ids: Iterable[str]) -> str | None:
+        """The command that fetches the outputs of these jobs."""
+        return None if self.options is None else f"comfyclient jobs download {' '.join(ids)} {self.options}"
+
+    def command_options(self, folder: str, address: str | None) -> str:
+        """What ``jobs download`` must be told to fetch in the same way. ``address``: the instance, if need be."""
+        words = ["-o", folder]
+        if self.template.text != DEFAULT_TEMPLATE:
+            words += ["--name-template", self.template.text]
+        words += [name for name, given in (("--overwrite", self.overwrite), ("--metadata", self.metadata)) if given]
+        words += ["--url", address] if address is not None else []
+        return shlex.join(words)
 
 
 @dataclass(slots=True)
@@ -63,9 +84,19 @@ class Followed:
         return f"job {self.number}/{self.total}" if self.total > 1 else f"job {self.id[:8]}"
 
     @property
+    def full_label(self) -> str:
+        """The same with all of its id, which other commands take."""
+        return f"{self.label} ({self.id})" if self.total > 1 else f"job {self.id}"
+
+    @property
     def state(self) -> str:
         """Where it is."""
         return str(self.job.state)
+
+    @property
+    def waits_to_be_fetched(self) -> bool:
+        """Whether it has succeeded, and its outputs are still only on the instance."""
+        return self.job.state is JobState.SUCCEEDED and not self.fetched and self.error is None
 
     @property
     def exit_code(self) -> int:
@@ -129,7 +160,7 @@ async def follow(
     except ComfyClientError as error:
         followed.error = error
     display.ended(followed)
-    _tell(app, followed)
+    _tell(app, followed, fetch)
 
 
 async def _outcome(display: Display, followed: Followed, deadline: float | None) -> Result:
@@ -145,21 +176,25 @@ async def _outcome(display: Display, followed: Followed, deadline: float | None)
         raise OutcomeUnknown(message, prompt_id=job.id) from None
 
 
-def _tell(app: App, followed: Followed) -> None:
+def _tell(app: App, followed: Followed, fetch: Fetch | None) -> None:
     """Files on stdout, what else there is to say on stderr."""
     if not (app.json or app.events):
         for path in followed.files:
-            app.print(str(path))
+            app.print_path(path)
         app.flush()
     if followed.result is not None:
         for text in followed.result.texts:
             app.note(f"{followed.label}: node {text.node_id} says: {one_line(text.text, 200)}")
     if followed.error is not None:
-        show_error(app, followed.error, prefix=f"{followed.label}: ")
+        named = followed.total == 1 and followed.id in str(followed.error)
+        show_error(app, followed.error, prefix="" if named else f"{followed.full_label}: ")
+        later = fetch.later([followed.id]) if fetch is not None and followed.result is not None else None
+        if later is not None:
+            app.tell(f"hint: the outputs are still on the instance: {later}")
         for line in getattr(followed.error, "traceback", ()):
-            app.detail(line.rstrip())
+            app.detail(f"  {line.rstrip()}")
     elif followed.result is not None:
-        app.note(f"{followed.label}: {_success(followed)}")
+        app.note(f"{followed.full_label}: {_success(followed)}")
 
 
 def _success(followed: Followed) -> str:

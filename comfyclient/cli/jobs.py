@@ -77,7 +77,10 @@ _timeout = click.option(
 )
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """See, follow, cancel and fetch the jobs of an instance, whoever queued them."""
+    """See, follow, cancel and fetch the jobs of an instance, whoever queued them.
+
+    The first characters of an id will do, six or more, where only one job's id begins with them.
+    """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient.cli.display import displaying, waiting
 from comfyclient.cli.failures import show_error
 from comfyclient.cli.follow import Fetch, Followed, follow, probe_folder, summary
-from comfyclient.cli.running import connect, run_async
-from comfyclient.cli.text import duration, one_line, table
-from comfyclient.errors import ComfyClientError, JobLost
+from comfyclient.cli.running import address_to_repeat, connect, run_async
+from comfyclient.cli.text import count, duration, one_line, table
+from comfyclient.errors import ComfyClientError, ConfigError, JobLost
 from comfyclient.names import DEFAULT_TEMPLATE, Template
 from comfyclient.wire.records import JobState
 
 if TYPE_CHECKING:
     from comfyclient.cli.app import App
     from comfyclient.cli.jobs import CancelOptions, FollowOptions, ListOptions, ShowOptions
+    from comfyclient.cli.running import Interrupts
     from comfyclient.client import ComfyClient
     from comfyclient.job import Job
     from comfyclient.result import Result
@@ -25,9 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel", "follow_jobs", "list_jobs", "show"]
 
+_WHOLE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PREFIX: Final = 6  # characters of an id that are enough, if only one job begins so
+_ENDED: Final = 200  # jobs that have ended among which a prefix is looked for
 _CANCELLED: Final = {
     JobState.CANCELLED: "cancelled",
     JobState.RUNNING: "was running and stops at its next step",
+    JobState.PENDING: "still waits: the instance did not take it off its queue",
 }
 
 
@@ -73,7 +80,8 @@ def show(app: App, options: ShowOptions) -> int:
     async def run(_: Any) -> int:
         async with connect(app, url=options.url) as client:
             await client.catalog()  # which inputs are seeds, only the catalog tells
-            job = await client.job(options.id)
+            [prompt_id] = await _whole_ids(client, (options.id,))
+            job = await client.job(prompt_id)
             result, error = await _ending(job)
             if app.json:
                 app.print_json(_about(job, result, error))
@@ -83,6 +91,29 @@ def show(app: App, options: ShowOptions) -> int:
         return 0
 
     return run_async(app, run)
+
+
+async def _whole_ids(client: ComfyClient, ids: tuple[str, ...]) -> tuple[str, ...]:
+    """The ids, those that were cut completed. One that fits no job is left as it is.
+
+    Raises:
+        ConfigError: One fits several jobs, or is too short to tell.
+    """
+    if all(_WHOLE.fullmatch(given) for given in ids):
+        return ids
+    known = [job.id for job in await client.jobs(limit=_ENDED)]
+    return tuple(dict.fromkeys(_whole_id(given, known) for given in ids))
+
+
+def _whole_id(given: str, known: list[str]) -> str:
+    fitting = [prompt_id for prompt_id in known if prompt_id.startswith(given)]
+    if given in known or not fitting:
+        return given
+    if len(given) < _PREFIX:
+        raise ConfigError(f"{given} is too short for a job's id", hint=f"give the whole id, or {_PREFIX} characters")
+    if len(fitting) > 1:
+        raise ConfigError(f"{given} fits {len(fitting)} jobs", hint="give the whole id")
+    return fitting[0]
 
 
 async def _ending(job: Job) -> tuple[Result | None, ComfyClientError | None]:
@@ -136,12 +167,17 @@ def follow_jobs(app: App, options: FollowOptions) -> int:
         fetch = Fetch(app.path(options.output), template, overwrite=options.overwrite, metadata=options.metadata)
         probe_folder(fetch.folder)
 
-    async def run(_: Any) -> int:
+    async def run(interrupts: Interrupts) -> int:
+        interrupts.stopped = "stopped waiting; " + ("the job goes on" if len(options.ids) == 1 else "the jobs go on")
         async with connect(app, url=options.url) as client:
-            if options.metadata or options.template:
-                await client.catalog()  # for their seeds
-            found, lost = await _find(app, client, options.ids)
-            await _follow_all(app, options, found, fetch)
+            way = _with_options(app, client, options, fetch) if fetch is not None else None
+            await _learn_seeds(app, client, options)
+            found, lost = await _find(app, client, await _whole_ids(client, options.ids))
+            try:
+                await _follow_all(app, options, found, way)
+            except asyncio.CancelledError:
+                interrupts.stopped = _stopped(found, way)
+                raise
         code = max((6 if lost else 0, *(followed.exit_code for followed in found)))
         _finish(app, found, lost, code)
         if len(found) > 1:
@@ -149,6 +185,33 @@ def follow_jobs(app: App, options: FollowOptions) -> int:
         return code
 
     return run_async(app, run)
+
+
+def _with_options(app: App, client: ComfyClient, options: FollowOptions, fetch: Fetch) -> Fetch:
+    address = address_to_repeat(app, client, options.url)
+    return dataclasses.replace(fetch, options=fetch.command_options(str(options.output), address))
+
+
+async def _learn_seeds(app: App, client: ComfyClient, options: FollowOptions) -> None:
+    """Fetch the catalog, without which nobody knows which inputs are seeds, if they are to be told."""
+    if not (options.metadata or options.template or app.json or app.events):
+        return
+    try:
+        await client.catalog()
+    except ComfyClientError as error:
+        app.warn(f"the jobs' seeds are unknown: {error}")
+
+
+def _stopped(jobs: list[Followed], fetch: Fetch | None) -> str:
+    """What to say when the waiting was stopped."""
+    going_on = sum(not followed.job.state.is_terminal for followed in jobs)
+    missing = [followed.id for followed in jobs if followed.waits_to_be_fetched] if fetch is not None else []
+    parts = []
+    if going_on:
+        parts.append("stopped waiting; " + ("the job goes on" if going_on == 1 else f"{going_on} jobs go on"))
+    if fetch is not None and missing:
+        parts.append(f"{count(len(missing), 'job')} ended but not fetched: {fetch.later(missing)}")
+    return "; ".join(parts) or "stopped"
 
 
 async def _find(app: App, client: ComfyClient, ids: tuple[str, ...]) -> tuple[list[Followed], list[JobLost]]:
@@ -195,8 +258,9 @@ def cancel(app: App, options: CancelOptions) -> int:
 
     async def run(_: Any) -> int:
         async with connect(app, url=options.url) as client:
-            states = [(prompt_id, await client.cancel(prompt_id)) for prompt_id in options.ids]
-        code = 6 if any(state is JobState.LOST for _, state in states) else 0
+            ids = await _whole_ids(client, options.ids)
+            states = [(prompt_id, await client.cancel(prompt_id)) for prompt_id in ids]
+        code = 6 if any(state in {JobState.LOST, JobState.PENDING} for _, state in states) else 0
         if app.json:
             jobs = [{"prompt_id": prompt_id, "state": str(state)} for prompt_id, state in states]
             app.print_json({"jobs": jobs, "exit_code": code})

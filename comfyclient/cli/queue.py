@@ -68,7 +68,7 @@ class QueueOptions:
 @click.option("--front", is_flag=True, help="Queue it before all waiting jobs.")
 @click.option(
     "--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True),
-    help="Give up waiting after this time. The jobs go on.",
+    help="Give up waiting for the jobs after this time. They go on.",
 )  # fmt: skip
 @click.option("--metadata", is_flag=True, help="Also save a JSON file with prompt, seeds, times and instance.")
 @click.option(

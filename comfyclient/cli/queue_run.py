@@ -6,25 +6,29 @@ import asyncio
 import contextlib
 import random
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient.cli.assign import Assignments
 from comfyclient.cli.display import displaying
 from comfyclient.cli.failures import STOPPED, show_error
 from comfyclient.cli.follow import Fetch, Followed, follow, probe_folder, summary
-from comfyclient.cli.running import connect, run_async
+from comfyclient.cli.missing import hint_of_missing
+from comfyclient.cli.running import address_to_repeat, connect, run_async, temporary_folder
 from comfyclient.cli.seeds import SeedPlan
 from comfyclient.cli.sources import load_workflow
 from comfyclient.cli.stopping import stop_jobs
 from comfyclient.cli.text import count
-from comfyclient.errors import CheckFailed, ComfyClientError, OutcomeUnknown, Problem
+from comfyclient.errors import CheckFailed, ComfyClientError, OutcomeUnknown, Problem, TransferError
 from comfyclient.names import DEFAULT_TEMPLATE, Template
+from comfyclient.wire.records import JobState
 from comfyclient.workflow.check import check as check_prompt
 from comfyclient.workflow.convert import convert
 from comfyclient.workflow.convert.releases import release_of, rules_for
+from comfyclient.workflow.edit import apply_edits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from comfyclient.cli.app import App
@@ -82,26 +86,45 @@ class _Order:
 
 
 async def _run(app: App, options: QueueOptions, order: _Order, interrupts: Interrupts) -> int:
-    emulator = _emulator() if options.emulator else None
+    interrupts.stopped = "stopped; nothing was queued"
+    with contextlib.ExitStack() as stack:
+        emulator = _emulator(stack.enter_context(temporary_folder(interrupts))) if options.emulator else None
+        return await _run_on(app, options, order, interrupts, emulator)
+
+
+async def _run_on(
+    app: App, options: QueueOptions, order: _Order, interrupts: Interrupts, emulator: Emulator | None
+) -> int:
     async with connect(app, url=options.url, emulator=emulator) as client:
+        order = _with_way_back(app, options, order, client)
         maker = await _Maker.ready(app, options, order, client, emulator)
         first = await maker.make(0)
         for warning in maker.warnings:  # only now: the check says most of it better
             app.warn(str(warning))
-        _say_seeds(app, options, maker.plan)
+        _say_seeds(app, options, maker)
         if order.fetch is not None:
             await asyncio.to_thread(probe_folder, order.fetch.folder)
         with displaying(app, options.iterations) as display:
             queueing = _Queueing(app, options, order, client, display)
-            interrupts.last_words = queueing.last_words
+            interrupts.stopped, interrupts.last_words = None, queueing.last_words
             await queueing.run(maker, first)
         return queueing.finish()
 
 
-def _emulator() -> Emulator:
+def _with_way_back(app: App, options: QueueOptions, order: _Order, client: ComfyClient) -> _Order:
+    """The order, with the options of the command that fetches outputs later; an emulator is gone by then."""
+    if order.fetch is None or options.emulator:
+        return order
+    again = order.fetch.command_options(str(options.output), address_to_repeat(app, client, options.url))
+    return replace(order, fetch=replace(order.fetch, options=again))
+
+
+def _emulator(folder: Path) -> Emulator:
     from comfyclient.emulator import Emulator
 
-    return Emulator(models={})  # no names to choose from: those that the workflow and --set give will do
+    return Emulator(
+        models={}, base_dir=folder
+    )  # no names to choose from: those that the workflow and --set give will do
 
 
 class _Maker:
@@ -118,7 +141,10 @@ class _Maker:
     ) -> None:
         self._options, self._order, self._client, self._emulator = options, order, client, emulator
         self._catalog, self._release = catalog, release
-        self._prompt = self._convert(random.Random())  # noqa: S311 - chooses words, guards nothing
+        rng = random.Random()  # noqa: S311 - chooses words, guards nothing
+        state = rng.getstate()
+        self._prompt = self._convert(rng)
+        self.chooses = rng.getstate() != state  # whether texts say {a|b}, so that no two jobs need be the same
         edited = order.assignments.apply(self._prompt, catalog)
         pinned = order.assignments.places(edited, catalog)
         self.warnings = edited.warnings
@@ -152,12 +178,20 @@ class _Maker:
         prompt = self._prompt
         edits: dict[str, Any] = {**self._order.assignments.edits(prompt, self._catalog), **seeds}
         check = self._options.check
-        prepared = await self._client.prepare(
-            prompt, edits, check=check and self._emulator is None, upload_dir=self._order.folder
-        )
-        if check and self._emulator is not None:
-            self._check_emulated(prepared, self._emulator)
+        try:
+            prepared = await self._client.prepare(
+                prompt, edits, check=check and self._emulator is None, upload_dir=self._order.folder
+            )
+            if check and self._emulator is not None:
+                self._check_emulated(prepared, self._emulator)
+        except CheckFailed as error:
+            raise self.explained(error, apply_edits(prompt, edits, self._catalog)) from None
         return prepared
+
+    def explained(self, error: ComfyClientError, prompt: Prompt) -> ComfyClientError:
+        """The error, with a better hint if it is about a file that was to be uploaded."""
+        error.hint = hint_of_missing(error, prompt, self._catalog, self._order.folder) or error.hint
+        return error
 
     def _check_emulated(self, prepared: Prepared, emulator: Emulator) -> None:
         """The check, apart from the names of models: the emulator takes any, since it loads none."""
@@ -174,14 +208,24 @@ class _Maker:
         return convert(self._order.workflow, self._catalog, frontend=self._release, rng=rng)
 
 
-def _say_seeds(app: App, options: QueueOptions, plan: SeedPlan) -> None:
+def _say_seeds(app: App, options: QueueOptions, maker: _Maker) -> None:
+    plan, jobs = maker.plan, options.iterations
     if isinstance(options.seed, int) or options.seed == "random":
-        if not plan.addresses:
-            app.warn("the workflow has no seed, so --seed changes nothing")
-    elif options.iterations > 1 and plan.same_every_time:
-        app.warn(f"all {options.iterations} jobs have the same seeds, and the same outputs; --seed random varies them")
-    elif options.iterations > 1 and plan.guessed:
+        if not plan.varies:
+            why = "--set sets every seed" if plan.addresses else "the workflow has no seed"
+            app.warn(f"{why}, so --seed changes nothing")
+    elif jobs > 1 and plan.same_every_time and not maker.chooses:
+        app.warn(_same(jobs, plan))
+    elif jobs > 1 and plan.guessed:
         app.note("the workflow does not say how its seeds change: they are random from the second job on")
+
+
+def _same(jobs: int, plan: SeedPlan) -> str:
+    if not plan.addresses:
+        return f"the workflow has no seed: all {jobs} jobs are the same, and the instance may answer from its cache"
+    if not plan.varies:
+        return f"--set sets every seed: all {jobs} jobs have the same seeds, and the same outputs"
+    return f"all {jobs} jobs have the same seeds, and the same outputs; --seed random varies them"
 
 
 class _Queueing:
@@ -207,7 +251,7 @@ class _Queueing:
             async with asyncio.TaskGroup() as followers:
                 await self._submit_all(maker, first, followers)
         except BaseExceptionGroup as group:
-            await self._stop()
+            await self._stop(_reason(group.exceptions[0]))
             raise group.exceptions[0] from None
         except asyncio.CancelledError:
             await self._stop()
@@ -216,10 +260,29 @@ class _Queueing:
         if not self._jobs and self._failure is not None:
             raise self._failure
 
-    def last_words(self) -> str | None:
-        """What to say if the run ends here."""
+    def last_words(self) -> list[str]:
+        """What to say if the run ends here. An emulator's jobs end with it."""
+        if self._options.emulator:
+            return []
         ids = self._unfinished()
-        return "not cancelled: " + " ".join(ids) if ids else None
+        return [*self._to_be_fetched({}), *(["not cancelled: " + " ".join(ids)] if ids else [])]
+
+    def _to_be_fetched(self, answers: Mapping[str, JobState | str]) -> list[str]:
+        """What to say of jobs that ended, and whose outputs are only on the instance. ``answers``: to cancelling."""
+        fetch = self._order.fetch
+        if fetch is None:
+            return []
+        ids = [
+            followed.id
+            for followed in self._jobs
+            if followed.waits_to_be_fetched
+            or (answers.get(followed.id) is JobState.SUCCEEDED and not followed.fetched and followed.error is None)
+        ]
+        if not ids:
+            return []
+        later = fetch.later(ids)
+        what = f"to fetch {'it' if len(ids) == 1 else 'them'}: {later}" if later else "the emulator is gone with them"
+        return [f"{count(len(ids), 'job')} ended but not fetched; {what}"]
 
     def finish(self) -> int:
         """Say how it all went, and return the exit code: that of the worst."""
@@ -262,7 +325,7 @@ class _Queueing:
                 return
             try:
                 prepared = first if iteration == 0 else await maker.make(iteration)
-                followed = await self._submit(prepared)
+                followed = await self._submit(prepared, maker)
             except ComfyClientError as error:
                 self._give_up(error, iteration)
                 return
@@ -273,7 +336,7 @@ class _Queueing:
                 )  # fmt: skip
                 followers.create_task(work)
 
-    async def _submit(self, prepared: Prepared) -> Followed:
+    async def _submit(self, prepared: Prepared, maker: _Maker) -> Followed:
         prompt_id = str(uuid.uuid4())
         self._doubtful = prompt_id
         task = asyncio.ensure_future(self._client.submit(prepared, front=self._options.front, prompt_id=prompt_id))
@@ -287,6 +350,7 @@ class _Queueing:
         except ComfyClientError as error:
             if not isinstance(error, OutcomeUnknown):
                 self._doubtful = None
+            maker.explained(error, prepared.prompt)
             raise
         return self._add(job)
 
@@ -315,6 +379,23 @@ class _Queueing:
         ids = [followed.id for followed in self._jobs if not followed.job.state.is_terminal]
         return [*ids, self._doubtful] if self._doubtful is not None else ids
 
-    async def _stop(self) -> None:
+    async def _stop(self, why: str | None = None) -> None:
+        """Cancel what has not ended, and say what becomes of the rest. ``why``: unless by a signal."""
         self._display.close()
-        await stop_jobs(self._app, self._client, self._unfinished())
+        unfinished = self._unfinished()
+        try:
+            answers = await stop_jobs(self._app, self._client, unfinished, why=why)
+        except asyncio.CancelledError:  # Ctrl-C while this was done for another reason
+            for line in self.last_words():
+                self._app.tell(line)
+            raise
+        left = self._to_be_fetched(answers)
+        for line in left:
+            self._app.tell(line)
+        if why is None and not unfinished and not left:
+            self._app.tell("stopped" if self._jobs else "stopped; nothing was queued")
+
+
+def _reason(error: BaseException) -> str:
+    """Why a run stops that nobody stopped. Only of what cannot be written do errors get that far."""
+    return "cannot write to stdout" if isinstance(error, BrokenPipeError | TransferError) else "something went wrong"

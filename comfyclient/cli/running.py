@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import shutil
 import signal
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from comfyclient.cli.failures import STOPPED
+from comfyclient.cli.failures import STOPPED, show_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 
     from comfyclient.cli.app import App
     from comfyclient.client import ComfyClient
     from comfyclient.emulator import Emulator
 
-__all__ = ["Interrupts", "connect", "run_async"]
+__all__ = ["Interrupts", "address_to_repeat", "connect", "run_async", "temporary_folder"]
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# The last is what a terminal sends when it is closed; Windows has none.
+_SIGNALS: Final = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__
+)
+
+
+_TRIES: Final = 3
 
 
 class Interrupts:
     """What the person at the keyboard (or whoever sends SIGTERM) has asked for so far.
 
-    The first signal cancels the run, which may then clean up. The second leaves at once; ``last_words`` gives what
-    is to be said then.
+    The first signal cancels the run, which may then clean up. The second leaves at once: ``last_words`` gives what
+    is to be said then, and ``leaving`` holds what is to be done, at once and without any waiting. ``stopped`` is what
+    to say if the run ends by the first; ``None`` if it has said so itself.
     """
 
     def __init__(self, app: App) -> None:
@@ -34,7 +45,9 @@ class Interrupts:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[int] | None = None
         self.count = 0
-        self.last_words: Callable[[], str | None] = lambda: None
+        self.stopped: str | None = "stopped"
+        self.last_words: Callable[[], Iterable[str]] = tuple
+        self.leaving: list[Callable[[], None]] = []
 
     def watch(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[int]) -> None:
         """Cancel this task at the first signal."""
@@ -46,23 +59,43 @@ class Interrupts:
         if self.count == 1 and self._loop is not None and self._task is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
             return
-        words = self.last_words()
-        if words:
-            self._app.tell(words)
+        if self.count == 1:  # nothing is under way: the run has not begun, or is over
+            self._app.tell("stopped")
+        for line in self.last_words():
+            self._app.tell(line)
+        for clean in self.leaving:
+            clean()
         self._app.leave(STOPPED)
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Have signals come here. Only the main thread can."""
+        """Have signals come here. Only the main thread can.
+
+        In a process of our own they do so until it ends, so that its exit code is ours also when one comes late.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = [(number, signal.signal(number, self.handle)) for number in _SIGNALS]
+        handled = [number for number in _SIGNALS if not _by_nohup(number)]
+        before = [(number, signal.signal(number, self.handle)) for number in handled]
+        if self._app.owns_process:
+            atexit.register(_ignore, handled)
         try:
             yield
         finally:
-            for number, handler in before:
+            self._loop, self.last_words = None, tuple
+            for number, handler in before if not self._app.owns_process else ():
                 signal.signal(number, handler)
+
+
+def _by_nohup(number: signal.Signals) -> bool:
+    return number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
+
+
+def _ignore(numbers: Iterable[signal.Signals]) -> None:
+    """The interpreter ends: it drops handlers of ours, and then a signal would be how the process ended."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def run_async(app: App, run: Callable[[Interrupts], Coroutine[Any, Any, int]]) -> int:
@@ -89,7 +122,35 @@ def run_async(app: App, run: Callable[[Interrupts], Coroutine[Any, Any, int]]) -
         except asyncio.CancelledError:
             if not interrupts.count:
                 raise
+            if interrupts.stopped is not None:
+                show_stopped(app, interrupts.stopped)
             return STOPPED
+
+
+@contextlib.contextmanager
+def temporary_folder(interrupts: Interrupts) -> Iterator[Path]:
+    """A folder for an emulator, which is gone afterwards: also when a second signal leaves nobody time for it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="comfyclient-emulator-"))
+
+    def remove() -> None:
+        for _ in range(_TRIES):  # a thread may be writing there
+            if folder.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+    interrupts.leaving.append(remove)
+    try:
+        yield folder
+    finally:
+        remove()
+
+
+def address_to_repeat(app: App, client: ComfyClient, url: str | None) -> str | None:
+    """What ``--url`` must say in another command for the same instance; ``None`` if it is the default."""
+    return None if app.settings(url=url).url_from == "default" else str(client.url)
 
 
 @contextlib.asynccontextmanager

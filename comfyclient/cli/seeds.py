@@ -61,6 +61,11 @@ class SeedPlan:
         self._controls = {address: control_of(prompt, address) or "randomize" for address in self._free}
 
     @property
+    def varies(self) -> bool:
+        """Whether there is a seed that ``--seed`` may change."""
+        return bool(self._free)
+
+    @property
     def same_every_time(self) -> bool:
         """Whether all iterations have the same seeds."""
         if not self._free or self._seed == "keep":

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["count", "duration", "one_line", "printable", "size", "table"]
+__all__ = ["count", "duration", "message", "one_line", "printable", "size", "table"]
+
+_LINES: Final = 40
+_LINE: Final = 500
+_CELL: Final = 1000
 
 # Control characters can move the cursor, retitle the window or answer in the user's place; the others turn the
 # direction of writing, so that a name reads as another.
@@ -24,6 +28,22 @@ def printable(text: str) -> str:
     return text.replace("\r\n", "\n").translate(_HARMFUL)
 
 
+def message(text: str, lines: int = _LINES) -> str:
+    """The text as one message: every line but the first indented, so that none of them can pass for another message.
+
+    Lines are cut at 500 characters, and the whole at ``lines`` lines.
+    """
+    first, *rest = (_cut(line) for line in printable(text).split("\n"))
+    shown = [first, *(line if line.startswith("  ") else f"  {line}" for line in rest[: lines - 1])]
+    if len(rest) >= lines:
+        shown[-1] = f"  … ({count(len(rest) - lines + 2, 'more line')})"
+    return "\n".join(shown)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LINE else line[: _LINE - 1] + "…"
+
+
 def one_line(text: str, width: int = 60) -> str:
     """The text in one line of at most ``width`` characters."""
     line = " ".join(printable(text[: 4 * width]).split())
@@ -32,7 +52,7 @@ def one_line(text: str, width: int = 60) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of aligned columns. Columns that are empty in every row are left out."""
-    cells = [[printable(cell) for cell in row] for row in rows]
+    cells = [[one_line(cell, _CELL) for cell in row] for row in rows]
     kept = [column for column in range(len(header)) if any(row[column] for row in cells)]
     lines = [[header[column] for column in kept], *([row[column] for column in kept] for row in cells)]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]

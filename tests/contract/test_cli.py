@@ -5,9 +5,11 @@ import contextlib
 import json
 import os
 import resource
+import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from aiohttp import web
@@ -40,11 +42,14 @@ def cli(server_url, tmp_path):
 
 
 class Process:
-    """The command in a process of its own."""
+    """The command in a process of its own; none outlives its test, also if that fails."""
+
+    started: ClassVar[list] = []
 
     def __init__(self, process):
         self.process = process
         self.err = ""
+        self.started.append(process)
 
     @classmethod
     async def start(cls, *args, env=None, **rest):
@@ -73,6 +78,17 @@ class Process:
         out, err = await self.process.communicate()
         self.err += err.decode()
         return self.process.returncode, out.decode()
+
+
+@pytest.fixture(autouse=True)
+async def _no_process_stays():
+    """Waiting for one that a failed test left would go on for ever."""
+    yield
+    while Process.started:
+        process = Process.started.pop()
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
 async def state_of(url, prompt_id):
@@ -146,7 +162,12 @@ class TestQueue:
 
     async def test_what_cannot_vary_is_said(self, cli, tmp_path):
         found = await cli("queue", write(tmp_path, picture()), "-n", "2", "--no-download")
-        assert "all 2 jobs have the same seeds" in found.err
+        assert "the workflow has no seed: all 2 jobs are the same" in found.err
+        assert "--seed random" not in found.err
+        found = await cli("queue", QUICKSTART, "-n", "2", "--seed", "keep", "--no-download")
+        assert "all 2 jobs have the same seeds, and the same outputs; --seed random varies them" in found.err
+        found = await cli("queue", QUICKSTART, "-n", "2", "--set", "2.seed=4", "--no-download")
+        assert "--set sets every seed: all 2 jobs have the same seeds" in found.err
         found = await cli("queue", write(tmp_path, picture()), "--seed", "3", "--no-download")
         assert "--seed changes nothing" in found.err
 
@@ -205,8 +226,23 @@ class TestInputFiles:
     async def test_one_that_is_nowhere(self, cli):
         found = await cli("queue", WORKFLOWS / "filter.json", "--set", "1.image=@photo.png")
         assert (found.code, found.out) == (3, "")
-        found = await cli("queue", WORKFLOWS / "filter.json", "--set", "1.image=nowhere.png")
+
+    @pytest.mark.parametrize(
+        ("value", "hint"),
+        [
+            ("nowhere.png", "there is no nowhere.png beside the workflow; --set 1.image=PATH uploads a file"),
+            ("folder", "folder is a folder; --set 1.image=PATH uploads a file"),
+        ],
+    )
+    @pytest.mark.parametrize("set_by_hand", [True, False])
+    async def test_what_is_missing_is_said(self, cli, tmp_path, value, hint, set_by_hand):
+        (tmp_path / "folder").mkdir()
+        written = value if not set_by_hand else "example.png"
+        nodes = {"1": {"class_type": "LoadImage", "inputs": {"image": written}}, "2": save()}
+        (tmp_path / "wf.json").write_text(json.dumps(nodes))
+        found = await cli("queue", "wf.json", *(["--set", f"1.image={value}"] if set_by_hand else []))
         assert (found.code, found.out) == (3, "")
+        assert found.err.splitlines()[-1] == f"hint: {hint}"
 
 
 class TestHowItEnds:
@@ -243,8 +279,22 @@ class TestHowItEnds:
         proxy.answer("GET", "/view", times=1, status=404)
         found = await cli("queue", write(tmp_path, picture()), "-n", "2", "--json", url=proxy.url)
         assert found.code == 7
+        assert all(job["prompt_id"] in found.err for job in found.json["jobs"])
         assert sorted("error" in job for job in found.json["jobs"]) == [False, True]
         assert [job["state"] for job in found.json["jobs"]] == ["succeeded"] * 2
+
+    @pytest.mark.parametrize("quiet", [[], ["-q"]])
+    async def test_what_could_not_be_fetched_can_be_later(self, cli, tmp_path, proxy, quiet):
+        proxy.answer("GET", "/view", times=1, status=404)
+        found = await cli("queue", write(tmp_path, picture()), "-o", "my out", "--overwrite", *quiet, url=proxy.url)
+        assert found.code == 7
+        *_, error, hint = found.err.splitlines()
+        prompt_id = error.partition(":")[2].split()[1].rstrip(":")
+        assert error.startswith(f"error: job {prompt_id}: ")
+        command = f"comfyclient jobs download {prompt_id} -o 'my out' --overwrite --url {proxy.url}"
+        assert hint == f"hint: the outputs are still on the instance: {command}"
+        again = await cli(*shlex.split(command)[1:], url=None)
+        assert (again.code, len(again.out.splitlines())) == (0, 1)
 
     async def test_what_cannot_be_queued_later_does_not_stop_the_waiting(self, cli, tmp_path, proxy):
         seen = iter([False, True, True, True])
@@ -403,21 +453,22 @@ async def something_else(response):
 
 
 class StuckProxy(Proxy):
-    """Never answers a wish to interrupt."""
+    """Never answers a wish to interrupt, or what else it is told."""
 
-    def __init__(self, upstream):
+    def __init__(self, upstream, path="/interrupt"):
         super().__init__(upstream)
+        self.path = path
         self.asked = asyncio.Event()
 
     async def _handle(self, request):
-        if request.path == "/interrupt":
+        if request.path == self.path:
             self.asked.set()
             await asyncio.Event().wait()
         return await super()._handle(request)
 
 
 class TestCtrlC:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     async def test_it_cancels_what_was_queued(self, server_url, tmp_path, number):
         process = await Process.start(
             "queue", write(tmp_path, slow()), "--url", server_url, "-n", "3", "-v", cwd=tmp_path
@@ -453,6 +504,55 @@ class TestCtrlC:
         code, out = await process.end()
         assert (code, json.loads(out)["exit_code"], json.loads(out)["error"]["code"]) == (130, 130, "stopped")
 
+    async def test_before_anything_is_queued(self, server_url, tmp_path):
+        async with StuckProxy(server_url, "/object_info") as proxy:
+            process = await Process.start("queue", QUICKSTART, "--url", proxy.url, "--json", cwd=tmp_path)
+            await proxy.asked.wait()
+            process.signal(signal.SIGINT)
+            code, out = await process.end()
+        assert (code, process.err, json.loads(out)["error"]["code"]) == (
+            130,
+            "stopped; nothing was queued\n",
+            "stopped",
+        )
+
+    @pytest.mark.parametrize("times", [1, 2])
+    async def test_while_outputs_are_fetched(self, cli, server_url, tmp_path, times):
+        async with StuckProxy(server_url, "/view") as proxy:
+            args = ["queue", write(tmp_path, picture()), "-n", times, "-v", "--url", proxy.url, "-o", "o"]
+            process = await Process.start(*args, cwd=tmp_path)
+            ids = [(await process.says("queued as")).split()[-1] for _ in range(times)]
+            for prompt_id in ids:
+                assert await state_of(server_url, prompt_id) is JobState.SUCCEEDED
+            await proxy.asked.wait()
+            process.signal(signal.SIGINT)
+            assert await process.end() == (130, "")
+        line = process.err.splitlines()[-1]
+        if times == 1:
+            assert line == (
+                f"1 job ended but not fetched; to fetch it: comfyclient jobs download {ids[0]} -o o --url {proxy.url}"
+            )
+        assert ids[0] in line
+        found = await cli("jobs", "download", ids[0], "-o", "o")
+        assert (found.code, len(found.out.splitlines())) == (0, 1)
+
+    async def test_while_jobs_are_waited_for_or_fetched(self, server_url, tmp_path):
+        async with StuckProxy(server_url, "/view") as proxy, ComfyClient(server_url) as comfy:
+            job = await comfy.submit(slow())
+            process = await Process.start("jobs", "wait", job.id, "--url", proxy.url, cwd=tmp_path)
+            await process.says("running")
+            process.signal(signal.SIGINT)
+            assert await process.end() == (130, "")
+            assert process.err.splitlines()[-1] == "stopped waiting; the job goes on"
+            await job.cancel()
+            job = await comfy.submit(picture())
+            process = await Process.start("jobs", "download", job.id, "--url", proxy.url, cwd=tmp_path)
+            await proxy.asked.wait()
+            process.signal(signal.SIGINT)
+            assert await process.end() == (130, "")
+            command = f"comfyclient jobs download {job.id} -o output --url {proxy.url}"
+            assert process.err.splitlines()[-1] == f"1 job ended but not fetched: {command}"
+
     async def test_a_second_one_leaves_at_once(self, server_url, tmp_path):
         async with StuckProxy(server_url) as proxy:
             process = await Process.start("queue", write(tmp_path, slow()), "--url", proxy.url, cwd=tmp_path)
@@ -484,7 +584,9 @@ class TestCtrlC:
         process = await Process.start("queue", write(tmp_path, slow()), "--url", server_url, "--events", cwd=tmp_path)
         prompt_id = json.loads(await process.process.stdout.readline())["prompt_id"]
         process.process.stdout._transport.close()
+        err = (await process.process.stderr.read()).decode()
         assert await process.process.wait() == 141
+        assert err.startswith("cannot write to stdout: cancelling 1 job; Ctrl-C leaves at once\n")
         assert await state_of(server_url, prompt_id) is JobState.CANCELLED
 
 
@@ -518,6 +620,26 @@ class TestJobs:
         shown = (await cli("jobs", "show", prompt_id, "--json")).json
         assert (shown["state"], shown["seeds"], len(shown["prompt"])) == ("succeeded", {"2.seed": 12}, 4)
         assert "2.seed = 12" in (await cli("jobs", "show", prompt_id)).out
+
+    async def test_the_beginning_of_an_id_will_do(self, cli, tmp_path):
+        queued = await cli("queue", QUICKSTART, "--no-wait", "--seed", "13", "-q")
+        prompt_id = queued.out.strip()
+        for args in (["wait"], ["download", "-o", "o"]):
+            found = await cli("jobs", *args, prompt_id[:13], prompt_id, "--json")
+            [job] = found.json["jobs"]
+            assert (found.code, job["prompt_id"], job["seeds"]) == (0, prompt_id, {"2.seed": 13})
+        assert prompt_id in (await cli("jobs", "show", prompt_id[:13])).out
+        assert prompt_id in (await cli("jobs", "cancel", prompt_id[:13])).out
+        found = await cli("jobs", "show", prompt_id[:3])
+        assert (found.code, found.err.splitlines()[-1]) == (2, "hint: give the whole id, or 6 characters")
+
+    async def test_an_id_that_begins_as_two_jobs_do(self, cli, server_url):
+        common = os.urandom(4).hex()
+        async with ComfyClient(server_url) as comfy:
+            for n in (1, 2):
+                await (await comfy.submit(picture(), prompt_id=f"{common}-0000-4000-8000-00000000000{n}")).wait()
+        found = await cli("jobs", "show", common)
+        assert (found.code, found.err) == (2, f"error: {common} fits 2 jobs\nhint: give the whole id\n")
 
     async def test_a_failed_one(self, cli, tmp_path):
         queued = await cli("queue", write(tmp_path, failing()), "--no-wait", "-q")
@@ -575,6 +697,12 @@ class TestInstance:
         assert (found.code, found.out) == (5, "")
 
 
+def with_temporary(folder):
+    """An environment whose temporary folder is one in ``folder``, new and empty."""
+    (folder / "temporary").mkdir()
+    return {**os.environ, "TMPDIR": str(folder / "temporary"), "PYTHONPATH": str(ROOT)}
+
+
 class TestOwnEmulator:
     """Commands that bring their own server."""
 
@@ -604,17 +732,43 @@ class TestOwnEmulator:
         found = run(make_app(tmp_path), "queue", "big.json", "--emulator", "-q")
         assert (found.code, found.err, len(found.out.splitlines())) == (0, "", 1)
 
-    async def test_ctrl_c_leaves_nothing_behind(self, tmp_path):
-        (tmp_path / "temporary").mkdir()
-        env = {**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(ROOT)}
-        process = await Process.start("queue", write(tmp_path, slow(500)), "--emulator", cwd=tmp_path, env=env)
+    @pytest.mark.parametrize("times", [1, 2])
+    async def test_ctrl_c_leaves_nothing_behind(self, tmp_path, times):
+        process = await Process.start(
+            "queue", write(tmp_path, slow(500)), "--emulator", cwd=tmp_path, env=with_temporary(tmp_path)
+        )
         await process.says("running")
         process.signal(signal.SIGINT)
+        if times == 2:
+            await process.says("stopping")
+            process.signal(signal.SIGINT)
         assert await process.end() == (130, "")
         assert "Traceback" not in process.err
+        assert "not cancelled" not in process.err
         assert list((tmp_path / "temporary").iterdir()) == []
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+    async def test_a_servers_own_folder_goes_with_it(self, tmp_path, number):
+        process = await Process.start("emulator", "--port", "0", env=with_temporary(tmp_path))
+        assert await process.process.stdout.readline()
+        assert len(list((tmp_path / "temporary").iterdir())) == 1
+        process.signal(number)
+        assert (await process.end())[0] == 0
+        assert list((tmp_path / "temporary").iterdir()) == []
+
+    async def test_nohup(self, tmp_path):
+        def nohup():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        process = await Process.start("emulator", "--port", "0", preexec_fn=nohup)
+        url = (await process.process.stdout.readline()).decode().strip()
+        process.signal(signal.SIGHUP)
+        found = await asyncio.to_thread(run, make_app(tmp_path), "info", "--url", url)
+        assert found.code == 0
+        process.signal(signal.SIGTERM)
+        assert (await process.end())[0] == 0
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     async def test_as_a_server(self, tmp_path, number):
         process = await Process.start(
             "emulator", "--port", "0", "--base-dir", tmp_path / "base", "--step-delay", "0.01"

@@ -63,6 +63,19 @@ class TestValues:
         assert refused(tmp_path, text) == "9.text fits no node"
 
 
+class TestSeveralMistakes:
+    def test_all_are_told_at_once(self, tmp_path):
+        lines = refused(tmp_path, "9.text=a", "2.count=12", "2.text=fine", "1.image=@missing.png").splitlines()
+        assert lines[0] == "3 of --set do not fit:"
+        assert lines[1].startswith("  - 9.text fits no node")
+        assert lines[2].startswith("  - 2.count: ")
+        assert lines[3].startswith("  - 1.image: there is no file missing.png")
+        assert refused(tmp_path, "2.text", "=x").startswith("2 of --set do not fit:")
+
+    def test_what_fits_only_together_is_no_mistake(self, tmp_path):
+        assert refused(tmp_path, "3.mode.words=a", "3.mode=rich", "9.x=1").startswith("9.x fits no node")
+
+
 class TestFiles:
     @pytest.mark.parametrize(
         ("content", "value"),

@@ -215,6 +215,17 @@ class TestEnds:
         found = run(app_that(tmp_path, errors.ProtocolError("\x1b]0;evil\x07\u202etxt.exe")), "info")
         assert not set(found.err) & set("\x1b\x07\u202e")
 
+    def test_what_a_server_says_cannot_pass_for_a_message_of_ours(self, tmp_path):
+        found = run(app_that(tmp_path, errors.ProtocolError("no\nhint: run this", hint="a\nerror: b")), "info")
+        assert found.err == "error: no\n  hint: run this\nhint: a\n  error: b\n"
+
+    @pytest.mark.parametrize(
+        ("args", "says"), [(["queue", "x"], "stopped; nothing was queued\n"), (["info"], "stopped\n")]
+    )
+    def test_stopped_before_anything_began(self, args, says, tmp_path):
+        found = run(app_that(tmp_path, KeyboardInterrupt()), *args, "--json")
+        assert (found.code, found.err, found.json["error"]["code"]) == (130, says, "stopped")
+
     def test_a_reader_that_goes_away_is_no_error(self, tmp_path):
         found = run(make_app(tmp_path, stdout=_Stdout(BrokenPipeError())), "nodes", "list")
         assert (found.code, found.err) == (141, "")
@@ -252,6 +263,30 @@ def run_code(app, *args):
     from comfyclient.cli.main import main
 
     return main(list(args), app)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+class TestLateSignals:
+    """What ends the process is an exit code of ours, also if Ctrl-C comes when there is nothing left to stop."""
+
+    COMMAND = "main(['info', '--url', 'http://127.0.0.1:1'])"
+
+    def run(self, code):
+        code = f"import atexit, os, signal, sys\nfrom comfyclient.cli.main import main\n{code}"
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=python_path()
+        )
+
+    def test_after_the_run(self):
+        found = self.run(f"{self.COMMAND}\nos.kill(os.getpid(), signal.SIGINT)\nsys.exit(5)")
+        assert found.returncode == 130
+        assert found.stderr.splitlines()[-1] == "stopped"
+
+    def test_while_the_interpreter_ends(self):
+        kill = "atexit.register(os.kill, os.getpid(), signal.SIGINT)"  # called after what was registered later
+        found = self.run(f"{kill}\nsys.exit({self.COMMAND})")
+        assert found.returncode == 5
+        assert "KeyboardInterrupt" not in found.stderr
 
 
 class TestCompletion:

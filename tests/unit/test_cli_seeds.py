@@ -37,6 +37,14 @@ def plan(prompt, seed=None, **rest):
     return SeedPlan(prompt, CATALOG, seed, rng=random.Random(1), **rest)
 
 
+class TestWhetherSeedsCanVary:
+    def test_not_without_any_nor_with_all_set_by_hand(self):
+        assert plan(two_seeds()).varies
+        assert plan(two_seeds(), pinned=["2.seed"]).varies
+        assert not plan(two_seeds(), pinned=["2.seed", "3.seed"]).varies
+        assert not plan(Prompt({"1": {"class_type": "EmptyImage", "inputs": {}}})).varies
+
+
 class TestGiven:
     def test_a_number_counts_up_for_all_seeds(self):
         seeds = plan(two_seeds(), 7)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfyclient.cli.text import count, duration, one_line, printable, size, table
+from comfyclient.cli.text import count, duration, message, one_line, printable, size, table
 
 
 @given(st.text())
@@ -33,6 +33,20 @@ def test_one_line_shortens_what_is_too_long():
     assert one_line("a  b\n c", 10) == "a b c"
     assert one_line("x" * 100, 10) == "x" * 9 + "…"
     assert one_line("a" + " " * 1000 + "b", 10) == "a…"
+
+
+@given(st.text(alphabet=st.sampled_from("ab \t\n\r\x0b\x85\u2028")))
+def test_no_line_of_a_message_passes_for_another_message(text):
+    _, *rest = message(text).splitlines() or [""]
+    assert all(line.startswith("  ") for line in rest)
+
+
+def test_a_message_is_cut():
+    assert message("error: a\nhint: b\n  - c") == "error: a\n  hint: b\n  - c"
+    assert message("x" * 1000) == "x" * 499 + "…"
+    assert message("\n".join("abcd"), 4) == "a\n  b\n  c\n  d"
+    assert message("\n".join("abcde"), 4) == "a\n  b\n  c\n  … (2 more lines)"
+    assert len(message("x\n" * 1000).splitlines()) == 40
 
 
 @pytest.mark.parametrize(
@@ -70,6 +84,9 @@ class TestTables:
 
     def test_columns_without_anything_are_left_out(self):
         assert table(("A", "B", "C"), [("x", "", "1"), ("y", "", "2")]) == ["A  C", "x  1", "y  2"]
+
+    def test_a_cell_is_one_line(self):
+        assert table(("A", "B"), [("x\ny", "1")]) == ["A    B", "x y  1"]
 
     def test_what_a_server_says_is_made_harmless(self):
         assert "\x1b" not in "".join(table(("A",), [("\x1b[2J",)]))
