@@ -46,6 +46,8 @@ class Rules:
     """So are duplicate ids of root nodes."""
     skip_inactive_root_host: bool
     """A muted or bypassed subgraph node of the root graph contributes nothing."""
+    promote_by_number: bool
+    """A host's input stands for the widget at the link's slot number; later, for the one whose slot holds the link."""
     proxy_widgets: bool
     """``properties.proxyWidgets`` becomes promoted inputs."""
     proxy_null: bool
@@ -114,6 +116,7 @@ _R158: Final = Rules(
     renumber=True,
     renumber_root=True,
     skip_inactive_root_host=True,
+    promote_by_number=False,
     proxy_widgets=True,
     proxy_null=True,
     stale_host_inputs=False,
@@ -179,6 +182,7 @@ _R127: Final = replace(
     host_value_overwrites=True,
     renumber=False,
     skip_inactive_root_host=False,
+    promote_by_number=True,
     proxy_widgets=False,
     stale_host_inputs=True,
     group_nodes="expanded",

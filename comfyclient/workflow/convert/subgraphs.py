@@ -34,11 +34,26 @@ def promoted_source(node: Node, index: int) -> Widget | Promoted | None:
     return node.widget(name) if name is not None else None
 
 
+def _write_through(host: Node, graph: Graph) -> None:
+    """Write the host's values into the widgets whose slots hold the links."""
+    targets = targets_of(graph)
+    for index, promoted in host.promoted.items():
+        widget = _first_widget(graph, graph.inputs[index], targets)
+        if isinstance(widget, Widget) and promoted.source is not None:
+            widget.value = promoted.value
+
+
+def _by_number(graph: Graph) -> dict[str, tuple[Node, int]]:
+    """Where each link ends by the slot number that the file gives it, which may count another order of slots."""
+    found = {link.id: (graph.by_id.get(link.target), link.target_slot) for link in graph.links.values()}
+    return {key: (node, at) for key, (node, at) in found.items() if node is not None and 0 <= at < len(node.inputs)}
+
+
 def configure_host(host: Node, rules: Rules) -> None:
     """Find the promoted inputs of a host and restore their values."""
     graph = host.definition
     assert graph is not None
-    targets = targets_of(graph)
+    targets = _by_number(graph) if rules.promote_by_number else targets_of(graph)
     for index, boundary in enumerate(graph.inputs[: len(host.inputs)]):
         source = _first_widget(graph, boundary, targets)
         if source is not None:
@@ -46,9 +61,7 @@ def configure_host(host: Node, rules: Rules) -> None:
     _restore(host)
     _restore_quarantined(host, rules)
     if rules.host_value_overwrites:
-        for promoted in host.promoted.values():
-            if promoted.widget is not None and promoted.source is not None:
-                promoted.widget.value = promoted.value
+        _write_through(host, graph)
 
 
 def _first_widget(
