@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from comfyclient.workflow.catalog import AUTOGROW, DYNAMIC_COMBO, DYNAMIC_GROUP, MOST_GROUPS
 from comfyclient.workflow.convert.javascript import UNDEFINED, js_key_order
 from comfyclient.workflow.convert.linktable import Held, Layout, LinkTable
-from comfyclient.workflow.convert.model import Link, Node, Slot, Widget
+from comfyclient.workflow.convert.model import Link, Node, Slot, Widget, unused_name
 from comfyclient.workflow.convert.nodes import NodeModel, socket_type
 from comfyclient.workflow.convert.releases import Rules
 from comfyclient.workflow.convert.widgets import Declared, WidgetSpec, combo_options, declare, declared_inputs
@@ -103,7 +103,7 @@ class LiveNode:
         """Add one widget, under a name of its own where the release insists on that."""
         widget = Widget(spec)
         if self.rules.duplicate_names == "renamed":
-            widget.name = unused_name(self.node, spec.name)
+            widget.name = unused_name(spec.name, {other.name for other in self.node.widgets}, "#")
         self.node.widgets.append(widget)
         return widget
 
@@ -239,17 +239,6 @@ def _cut(items: list[_Item], start: int) -> list[_Item]:
     tail = items[start:]
     del items[start:]
     return tail
-
-
-def unused_name(node: Node, name: str) -> str:
-    """The name, or with ``#1``, ``#2``, … if the node has a widget of that name."""
-    taken = {widget.name for widget in node.widgets}
-    if name not in taken:
-        return name
-    number = 1
-    while f"{name}#{number}" in taken:
-        number += 1
-    return f"{name}#{number}"
 
 
 def _children(section: Mapping[str, Any], prefix: str, rules: Rules) -> list[Declared]:

@@ -12,7 +12,7 @@ from comfyclient.workflow.convert.everywhere import apply_saved_links
 from comfyclient.workflow.convert.groupnodes import unpack_group_nodes
 from comfyclient.workflow.convert.javascript import UNDEFINED
 from comfyclient.workflow.convert.live import LiveNode, build, connect_existing, set_value
-from comfyclient.workflow.convert.model import BYPASSED, MUTED, Graph, Node, Promoted, Slot, Widget
+from comfyclient.workflow.convert.model import BYPASSED, MUTED, Graph, Node, Promoted, Slot, Widget, unused_name
 from comfyclient.workflow.convert.nodes import NodeModel, compile_node
 from comfyclient.workflow.convert.normalise import Warn, link_key, read_graphs
 from comfyclient.workflow.convert.releases import Rules
@@ -209,10 +209,7 @@ def _rename_duplicates(node: Node) -> None:
         return
     taken: set[str] = set()
     for widget in node.widgets:
-        name, number = widget.name, 0
-        while widget.name in taken:
-            number += 1
-            widget.name = f"{name}#{number}"
+        widget.name = unused_name(widget.name, taken, "#")
         taken.add(widget.name)
 
 

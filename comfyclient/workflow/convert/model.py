@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -177,3 +177,12 @@ class Graph:
             for link in self.links.values():
                 self._incoming.setdefault(link.target, []).append(link)
         return self._incoming.get(node_id, [])
+
+
+def unused_name(name: str, taken: Container[str], mark: str) -> str:
+    """The name, or if it is taken the first free one of ``name#1``, ``name#2``, … (with ``mark`` for ``#``)."""
+    unused, number = name, 0
+    while unused in taken:
+        number += 1
+        unused = f"{name}{mark}{number}"
+    return unused

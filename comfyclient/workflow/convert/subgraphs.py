@@ -8,7 +8,17 @@ from typing import Any, Final
 
 from comfyclient import _json
 from comfyclient.workflow.convert.javascript import UNDEFINED
-from comfyclient.workflow.convert.model import INPUT_NODE, Boundary, Graph, Link, Node, Promoted, Slot, Widget
+from comfyclient.workflow.convert.model import (
+    INPUT_NODE,
+    Boundary,
+    Graph,
+    Link,
+    Node,
+    Promoted,
+    Slot,
+    Widget,
+    unused_name,
+)
 from comfyclient.workflow.convert.releases import Rules
 
 __all__ = ["configure_host", "migrate_proxies", "targets_of"]
@@ -236,8 +246,8 @@ class _Migration:
 
     def _new_input(self, node: Node, slot_index: int) -> int:
         slot = node.inputs[slot_index]
-        name = _unused([boundary.name for boundary in self.graph.inputs], slot.name)
-        link_id = _unused(list(self.graph.links), f"proxy:{node.id}:{slot.name}")
+        name = unused_name(slot.name, {boundary.name for boundary in self.graph.inputs}, "_")
+        link_id = unused_name(f"proxy:{node.id}:{slot.name}", self.graph.links, "_")
         index = len(self.graph.inputs)
         link = Link(link_id, INPUT_NODE, index, node.id, slot_index, slot.type)
         self.graph.links[link_id] = link
@@ -310,12 +320,3 @@ def _inputs_leading_to(host: Node, node_id: str, name: str) -> list[int]:
                 found.append(index)
             break
     return found
-
-
-def _unused(taken: list[str], name: str) -> str:
-    if name not in taken:
-        return name
-    number = 1
-    while f"{name}_{number}" in taken:
-        number += 1
-    return f"{name}_{number}"
