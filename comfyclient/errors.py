@@ -11,8 +11,12 @@
      │    └── CheckFailed         the prompt would not run on that instance (carries every problem)
      ├── PromptRejected           the server refused the prompt (carries its node errors as problems)
      ├── AuthError                the instance did not let us in
-     │    └── AuthRequired        it wants a login and we have no credential
+     │    ├── AuthRequired        it wants a login and we have no credential
+     │    ├── LoginRefused        the credential is wrong
+     │    └── CredentialsExpired  it let us in before, and does not any more
      ├── InstanceUnavailable      nobody answers, or not in time
+     │    ├── InstanceStarting    its proxy is there, ComfyUI behind it is not up yet
+     │    └── CertificateUntrusted its certificate is not one that we trust
      ├── ProtocolError            something answers, and it is not what ComfyUI says
      │    └── NotComfyUI          it is not ComfyUI at all
      ├── JobFailed                a node raised (carries node, class, exception, traceback)
@@ -23,13 +27,16 @@
           └── OutputExists        a file of that name is there already
 
 Each class has a stable ``code`` (snake_case, for programs), the ``exit_code`` of the command line, the
-``http_status`` of the REST API, and a ``hint`` that says what to do next. No message carries a secret.
+``http_status`` of the REST API, and a ``hint`` that says what to do next. No message carries a secret: what a server
+put into its answer is masked.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from comfyclient._redact import redact, redact_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,14 +45,18 @@ __all__ = [
     "AuthError",
     "AuthRequired",
     "CatalogError",
+    "CertificateUntrusted",
     "CheckFailed",
     "ComfyClientError",
     "ConfigError",
+    "CredentialsExpired",
     "EditError",
+    "InstanceStarting",
     "InstanceUnavailable",
     "JobCancelled",
     "JobFailed",
     "JobLost",
+    "LoginRefused",
     "NotComfyUI",
     "OutcomeUnknown",
     "OutputExists",
@@ -101,19 +112,31 @@ class ComfyClientError(Exception):
     default_hint: ClassVar[str | None] = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = redact(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint if hint is not None else self.default_hint
+        hint = hint if hint is not None else self.default_hint
+        self.hint = redact(hint) if hint else hint
 
+    @final
     def __str__(self) -> str:
-        return self.message
+        return redact(self._text())
 
+    @final
     def to_json(self) -> dict[str, Any]:
-        """``{"code", "message", "hint"?, …}``: the error as data."""
+        """``{"code", "message", "hint"?, …}``: the error as data, and what its class adds."""
         body: dict[str, Any] = {"code": self.code, "message": str(self)}
         if self.hint:
             body["hint"] = self.hint
-        return body
+        masked: dict[str, Any] = redact_json(body | self._details())
+        return masked
+
+    def _text(self) -> str:
+        return self.message
+
+    def _details(self) -> dict[str, Any]:
+        """What a class adds to `to_json`."""
+        return {}
 
 
 class ConfigError(ComfyClientError):
@@ -151,9 +174,8 @@ class EditError(WorkflowError):
         super().__init__(message, hint=hint)
         self.candidates = tuple(candidates)
 
-    def to_json(self) -> dict[str, Any]:
-        """The error as data, with ``candidates``."""
-        return super().to_json() | {"candidates": list(self.candidates)}
+    def _details(self) -> dict[str, Any]:
+        return super()._details() | {"candidates": list(self.candidates)}
 
 
 class CatalogError(WorkflowError):
@@ -167,20 +189,16 @@ class _WithProblems(ComfyClientError):
         super().__init__(message, hint=hint)
         self.problems = tuple(problems)
 
-    def __str__(self) -> str:
+    def _text(self) -> str:
         if not self.problems:
             return self.message
         if len(self.problems) == 1:
             return f"{self.message}: {self.problems[0]}"
         return "\n".join([f"{self.message}:", *(f"  - {problem}" for problem in self.problems)])
 
-    def to_json(self) -> dict[str, Any]:
-        """The error as data, with ``problems``."""
-        return {
-            **super().to_json(),
-            "message": self.message,
-            "problems": [problem.to_json() for problem in self.problems],
-        }
+    def _details(self) -> dict[str, Any]:
+        problems = [problem.to_json() for problem in self.problems]
+        return super()._details() | {"message": self.message, "problems": problems}
 
 
 class CheckFailed(_WithProblems, WorkflowError):
@@ -232,12 +250,47 @@ class AuthRequired(AuthError):
     code = "auth_required"
 
 
+class LoginRefused(AuthError):
+    """The user name, password, token or key that was given is wrong."""
+
+    code = "login_refused"
+
+
+class CredentialsExpired(AuthError):
+    """The instance let us in before; it does not any more, and logging in anew is not possible or did not help."""
+
+    code = "credentials_expired"
+
+
 class InstanceUnavailable(ComfyClientError):
     """Nobody answers at that address, or not in time."""
 
     code = "instance_unavailable"
     exit_code = 5
     http_status = 503
+
+
+class InstanceStarting(InstanceUnavailable):
+    """A proxy answers for the instance; ComfyUI behind it is not up yet, or not any more."""
+
+    code = "instance_starting"
+    default_hint = "--wait-ready SECONDS waits until it is up"
+
+
+class CertificateUntrusted(InstanceUnavailable):
+    """The certificate is self-signed, expired, of another name, or not the pinned one. Nothing was sent.
+
+    ``fingerprint`` is that of the certificate, ``"sha256:…"``, if it was seen.
+    """
+
+    code = "certificate_untrusted"
+
+    def __init__(self, message: str, *, fingerprint: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.fingerprint = fingerprint
+
+    def _details(self) -> dict[str, Any]:
+        return super()._details() | ({"fingerprint": self.fingerprint} if self.fingerprint else {})
 
 
 class ProtocolError(ComfyClientError):
@@ -259,9 +312,8 @@ class _JobError(ComfyClientError):
         super().__init__(message, hint=hint)
         self.prompt_id = prompt_id
 
-    def to_json(self) -> dict[str, Any]:
-        """The error as data, with ``prompt_id``."""
-        return super().to_json() | {"prompt_id": self.prompt_id}
+    def _details(self) -> dict[str, Any]:
+        return super()._details() | {"prompt_id": self.prompt_id}
 
 
 class JobFailed(_JobError):
@@ -287,9 +339,8 @@ class JobFailed(_JobError):
         self.exception_type = exception_type
         self.traceback = tuple(traceback)
 
-    def to_json(self) -> dict[str, Any]:
-        """The error as data, with node, class, exception and traceback."""
-        return super().to_json() | {
+    def _details(self) -> dict[str, Any]:
+        return super()._details() | {
             "node_id": self.node_id,
             "class_type": self.class_type,
             "exception_type": self.exception_type,
