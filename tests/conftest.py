@@ -5,6 +5,10 @@ import os
 import pytest
 
 
+# No test comes near the keyring of whoever runs it, nor the logins that are stored there.
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+
+
 def pytest_collection_modifyitems(items):
     """Keep the order of files, whatever the number of workers."""
     items.sort(key=lambda item: str(item.path))
