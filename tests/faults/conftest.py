@@ -1,0 +1,44 @@
+"""The server that fault tests run against, and the proxy before it. A failure shows the seed and what was injected."""
+
+import os
+
+import pytest
+
+from .proxy import FaultProxy
+
+
+@pytest.fixture
+async def server_url():
+    """The url of a ComfyUI: an emulator of the test's own, or the one that COMFYCLIENT_TEST_URL names."""
+    url = os.environ.get("COMFYCLIENT_TEST_URL")
+    if url:
+        yield url.rstrip("/")
+        return
+    from comfyclient.emulator import Emulator
+
+    async with Emulator() as emulator:
+        yield emulator.url
+
+
+@pytest.fixture
+def fault_seed():
+    """What decides chances: another number each time, or that of COMFYCLIENT_FAULT_SEED."""
+    seed = os.environ.get("COMFYCLIENT_FAULT_SEED")
+    return int(seed) if seed else None
+
+
+@pytest.fixture
+async def faults(server_url, fault_seed):
+    """A `FaultProxy` before the server: ``faults.url`` is for the client."""
+    async with FaultProxy(server_url, seed=fault_seed) as proxy:
+        yield proxy
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Show what was injected."""
+    report = yield
+    if report.failed:
+        proxies = (value for value in getattr(item, "funcargs", {}).values() if isinstance(value, FaultProxy))
+        report.sections.extend(("injected faults", proxy.report()) for proxy in proxies)
+    return report
