@@ -31,13 +31,17 @@ from comfyclient.names import DEFAULT_TEMPLATE, Template
 if TYPE_CHECKING:
     import datetime as dt
     import os
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from yarl import URL
 
     from comfyclient.auth import Auth
+    from comfyclient.auth.credential import Credential
+    from comfyclient.auth.session import Session
+    from comfyclient.auth.store import StoredLogin
+    from comfyclient.auth.tls import TLS
     from comfyclient.errors import Problem
     from comfyclient.prepare import Prepared
     from comfyclient.wire.answers import SystemInfo, Uploaded
@@ -192,7 +196,12 @@ class ComfyClient:
         self,
         url: str = "http://127.0.0.1:8188",
         *,
-        auth: Auth | None = None,
+        auth: Auth | Sequence[Auth] | Literal["auto"] | None = None,
+        credential: Credential | None = None,
+        stored: StoredLogin | None = None,
+        claim: bool = False,
+        tls: TLS | None = None,
+        comfy_user: str | None = None,
         client_id: str | None = None,
         timeout: float = 30.0,
         trust_env: bool = False,
@@ -202,6 +211,11 @@ class ComfyClient:
         self._client = _async.ComfyClient(
             url,
             auth=auth,
+            credential=credential,
+            stored=stored,
+            claim=claim,
+            tls=tls,
+            comfy_user=comfy_user,
             client_id=client_id,
             timeout=timeout,
             trust_env=trust_env,
@@ -240,6 +254,14 @@ class ComfyClient:
     def connected(self) -> bool:
         """Whether events arrive over the websocket."""
         return self._client.connected
+
+    def login(self) -> Session:
+        """Log in now, and see that ComfyUI answers."""
+        return self._portal.call(self._client.login())
+
+    def wait_ready(self, seconds: float, *, waiting: Callable[[str], None] | None = None) -> None:
+        """Wait until ComfyUI answers. ``waiting`` is called in the background thread."""
+        self._portal.call(self._client.wait_ready(seconds, waiting=waiting))
 
     def info(self) -> SystemInfo:
         """What the instance says about itself."""

@@ -8,9 +8,23 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from comfyclient._http import Http, parse_url
+from comfyclient._http import Http
+from comfyclient._transport import Transport
 from comfyclient.ahead import run_ahead
-from comfyclient.errors import CatalogError, CheckFailed, ConfigError, JobLost, ProtocolError
+from comfyclient.auth.address import read_address
+from comfyclient.auth.remember import default_store, recall
+from comfyclient.auth.schemes import Auth, together
+from comfyclient.auth.session import Session
+from comfyclient.errors import (
+    CatalogError,
+    CertificateUntrusted,
+    CheckFailed,
+    ConfigError,
+    InstanceUnavailable,
+    JobLost,
+    NotComfyUI,
+    ProtocolError,
+)
 from comfyclient.job import Instance, Job
 from comfyclient.look import HistoryReader, find_for_sure, read_queue
 from comfyclient.prepare import (
@@ -21,7 +35,7 @@ from comfyclient.prepare import (
     seeds_of,
     upload_all,
 )
-from comfyclient.queueing import cancel, check_prompt_id, encode_prompt, new_prompt_id, refuse_known, submit
+from comfyclient.queueing import Submitter, cancel, check_prompt_id, encode_prompt, new_prompt_id, refuse_known
 from comfyclient.socket import EventSocket
 from comfyclient.transfer import Transfers
 from comfyclient.watch import Watcher
@@ -36,12 +50,14 @@ from comfyclient.workflow.prompt import Prompt
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from yarl import URL
 
-    from comfyclient.auth import Auth
+    from comfyclient.auth.credential import Credential
+    from comfyclient.auth.store import StoredLogin
+    from comfyclient.auth.tls import TLS
     from comfyclient.errors import Problem
     from comfyclient.prepare import LocalFile
     from comfyclient.wire.answers import Uploaded
@@ -51,6 +67,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ComfyClient"]
 
+_PAYS: Final = frozenset({"api_key_comfy_org", "auth_token_comfy_org"})
+_READY_FIRST, _READY_MOST = 0.5, 5.0
 _FRESH: Final = 2.0  # seconds for which a catalog's lists of files are taken for current
 
 
@@ -67,8 +85,15 @@ class ComfyClient:
     Use it in one event loop, and close it, or use it as a context manager. Nothing is sent before the first call.
 
     Args:
-        url: Where the instance is, with its scheme; a path prefix is kept.
-        auth: How to be let in; ``None`` for an instance without a login.
+        url: Where the instance is, with its scheme; a path prefix is kept. A credential in it (``user:password@``, or
+            ``?token=``) is taken out of it, and used as ``credential``.
+        auth: How to be let in: a scheme, or several that go together (`CloudflareAccess` with another). ``"auto"``: the
+            scheme is found out, for ``credential``, or the login that ``comfyclient login`` stored. ``None`` for an
+            instance without a login.
+        credential: For ``"auto"``, which it implies.
+        stored: A login that `comfyclient.auth.store.LoginStore` keeps, for ``"auto"``.
+        tls: Which certificates are trusted, if not those that the system trusts.
+        comfy_user: The user of an instance that has several (``--multi-user``).
         client_id: The address of this client's events. Never give two clients the same at the same time.
         timeout: Seconds that an HTTP call may take; transfers of files are bounded by silence instead.
         trust_env: Whether proxies named in the environment are used.
@@ -76,23 +101,42 @@ class ComfyClient:
         patience: Seconds in which the server cannot be asked, after which a job's outcome counts as unknown.
 
     Raises:
-        ConfigError: The url makes no sense.
+        ConfigError: The url makes no sense, or two credentials exclude each other.
     """
 
     def __init__(
         self,
         url: str = "http://127.0.0.1:8188",
         *,
-        auth: Auth | None = None,
+        auth: Auth | Sequence[Auth] | Literal["auto"] | None = None,
+        credential: Credential | None = None,
+        stored: StoredLogin | None = None,
+        claim: bool = False,
+        tls: TLS | None = None,
+        comfy_user: str | None = None,
         client_id: str | None = None,
         timeout: float = 30.0,
         trust_env: bool = False,
         poll_interval: float = 2.0,
         patience: float = 120.0,
     ) -> None:
-        base, in_url = parse_url(url)
+        base, in_url = read_address(url)
+        given = credential.over(in_url) if credential is not None else in_url
+        scheme = _scheme(auth, given)
+        if auth == "auto" and not given and stored is None:
+            stored = default_store().load(base)
+        recalled = recall(stored) if stored is not None else None
+        known = None
+        if recalled is not None:
+            tls, comfy_user = tls or recalled.tls, comfy_user or recalled.comfy_user
+            if scheme is None and not given:
+                given, known = recalled.credential, recalled.known
+        transport = Transport(timeout=timeout, trust_env=trust_env, tls=tls)
+        self._session = Session(
+            transport, base, auth=scheme, credential=given, user=comfy_user, known=known, claim=claim
+        )
         self.client_id = client_id or str(uuid.uuid4())
-        self._http = Http(base, auth=auth or in_url, timeout=timeout, trust_env=trust_env)
+        self._http = Http(transport, self._session)
         cadence = Cadence(first=min(0.1, poll_interval), most=poll_interval)
         self._watcher = Watcher(self._http, cadence=cadence, patience=patience, on_deaf=self._reconnect)
         self._socket = EventSocket(
@@ -101,6 +145,7 @@ class ComfyClient:
             on_frame=self._watcher.on_frame,
             on_connection=self._watcher.on_connection,
         )
+        self._submitter = Submitter(self._http, self._watcher)
         self._transfers = Transfers(self._http)
         self._instance = Instance(self._http, self._watcher, self._transfers)
         self._catalog: Catalog | None = None
@@ -168,6 +213,58 @@ class ComfyClient:
                 self._frontend = release_of(info.frontend_version)
                 self._catalog_at = asyncio.get_running_loop().time()
             return self._catalog
+
+    # Getting in
+
+    async def login(self) -> Session:
+        """Log in now, rather than with the first request, and see that ComfyUI answers.
+
+        Returns:
+            The session: its ``kind`` and ``scheme`` say what was found there and what lets us in.
+
+        Raises:
+            AuthError: The instance does not let us in.
+            CertificateUntrusted: Its certificate is not one that we trust; nothing was sent.
+            InstanceUnavailable: Nobody answers, or ComfyUI is not up.
+            NotComfyUI: Something else answers there.
+        """
+        await self._session.enter()
+        body = await self._http.get_json("/prompt")
+        info = body.get("exec_info") if isinstance(body, dict) else None
+        if not isinstance(info, dict):
+            raise NotComfyUI(f"{self._http.origin}: something answers, but not as ComfyUI does")
+        return self._session
+
+    async def wait_ready(self, seconds: float, *, waiting: Callable[[str], None] | None = None) -> None:
+        """Wait until ComfyUI answers: a rented machine takes minutes to come up.
+
+        Args:
+            seconds: How long at most.
+            waiting: Called with the reason, each time that it changes.
+
+        Raises:
+            InstanceUnavailable: It did not come up in that time.
+            CertificateUntrusted: Waiting would not help.
+            AuthError: The same.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        reason, pause = None, _READY_FIRST
+        while True:
+            try:
+                await self.login()
+            except CertificateUntrusted:
+                raise
+            except InstanceUnavailable as error:
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    raise
+                if waiting is not None and str(error) != reason:
+                    waiting(str(error))
+                reason = str(error)
+                await asyncio.sleep(min(pause, left))
+                pause = min(pause * 1.5, _READY_MOST)
+            else:
+                return
 
     # Queueing
 
@@ -266,13 +363,14 @@ class ComfyClient:
         job_id = new_prompt_id() if prompt_id is None else check_prompt_id(prompt_id)
         extra = {"preview_method": "auto" if previews else "none", **(extra_data or {})}
         body = encode_prompt(sent, prompt_id=job_id, client_id=self.client_id, extra_data=extra, front=front)
+        await self._session.enter()
         await self._socket.start()
         if prompt_id is not None:
             await refuse_known(self._http, prompt_id)
         self._check_open()
         following = self._watcher.follow(job_id, sent.nodes.keys(), sent.title)
         try:
-            accepted = await submit(self._http, self._watcher, following, body, sent)
+            accepted = await self._submitter.submit(following, body, sent, billed=self._is_billed(sent, extra))
         except BaseException:
             self._watcher.forget(following)
             raise
@@ -398,6 +496,14 @@ class ComfyClient:
         path = Path(dest)
         return await self._transfers.save(output, path.parent, (path.name,), overwrite=overwrite, rename=False)
 
+    def _is_billed(self, prompt: Prompt, extra: Mapping[str, Any]) -> bool:
+        """Whether partner nodes are in it, as far as that is known, or the key that pays for them."""
+        if not _PAYS.isdisjoint(extra):
+            return True
+        catalog = self._catalog
+        classes = {str(node.get("class_type")) for node in prompt.nodes.values()}
+        return catalog is not None and any(catalog[name].is_api_node for name in classes if name in catalog)
+
     def _reconnect(self) -> None:
         self._socket.reconnect()
 
@@ -414,3 +520,18 @@ class ComfyClient:
             problems = [p for p in check_prompt(prompt, catalog) if not not_yet_there(p, files)]
         if problems:
             raise CheckFailed(problems)
+
+
+def _scheme(auth: Auth | Sequence[Auth] | Literal["auto"] | None, credential: Credential) -> Auth | None:
+    """The scheme that is given outright; ``None`` if it has to be found out, or there is no login.
+
+    Raises:
+        ConfigError: There is a credential besides.
+    """
+    if auth is None or isinstance(auth, str):
+        if auth not in {None, "auto"}:
+            raise ConfigError("auth must be a scheme, several, 'auto' or None")
+        return None
+    if credential:
+        raise ConfigError("there are two credentials: a scheme, and one that is to be detected or is in the url")
+    return auth if isinstance(auth, Auth) else together(list(auth))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient import _json
 from comfyclient._http import NeverSentError, refusal
 from comfyclient.errors import (
+    CertificateUntrusted,
     ComfyClientError,
     ConfigError,
     InstanceUnavailable,
@@ -22,10 +25,11 @@ from comfyclient.errors import (
     ProtocolError,
     WorkflowError,
 )
-from comfyclient.look import find, find_for_sure, is_known
-from comfyclient.wire.answers import Accepted, read_rejection
+from comfyclient.look import find, is_known
+from comfyclient.wire.answers import Accepted, SystemInfo, read_rejection, read_retry_after
 from comfyclient.wire.lifecycle import Where
 from comfyclient.wire.records import JobState
+from comfyclient.wire.submission import Answer, Do, Step, Submission
 from comfyclient.workflow.prompt import is_link
 
 if TYPE_CHECKING:
@@ -36,15 +40,14 @@ if TYPE_CHECKING:
     from comfyclient.watch import Watcher
     from comfyclient.workflow.prompt import Prompt
 
-__all__ = ["cancel", "check_prompt_id", "encode_prompt", "new_prompt_id", "refuse_known", "submit"]
+__all__ = ["Submitter", "cancel", "check_prompt_id", "encode_prompt", "new_prompt_id", "refuse_known"]
 
 _CANONICAL: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SETTLE: Final = 2.0  # a request may still sit in a proxy: so long between two looks that must both miss it
-_RETRY: Final = 1.0
 _BEGIN: Final = 0.3
 # Only these say that the request was not acted upon. ComfyUI answers 500 after queueing in some cases, and a gateway
 # gives up waiting for an answer that comes later.
-_REFUSED: Final = frozenset({*range(300, 400), 400, 401, 403, 404, 407, 413, 429})
+_REFUSED: Final = frozenset({*range(300, 400), 400, 401, 403, 404, 407, 413})
+_KEEPS_IDS: Final = (0, 3, 64)  # releases seen to do so: this one, and 0.33.0
 
 
 def new_prompt_id() -> str:
@@ -118,31 +121,143 @@ def _node(node: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"_meta": node["_meta"]} if "_meta" in node else kept
 
 
-async def submit(http: Http, watcher: Watcher, following: Following, body: bytes, prompt: Prompt) -> Accepted:
-    """Post a prompt that is followed already.
+class Submitter:
+    """Puts prompts into the queue of one instance; the rules are those of `comfyclient.wire.submission`."""
 
-    Raises:
-        PromptRejected: The server refused it.
-        InstanceUnavailable: It was not queued.
-        ProtocolError: It was not queued, and the answer made no sense; or it named another job.
-        OutcomeUnknown: It may have got there, and the server cannot be asked.
-    """
-    try:
-        reply = await http.post("/prompt", body)
-    except NeverSentError:
-        raise
-    except (InstanceUnavailable, ProtocolError) as error:
-        return await _recover(http, watcher, following, error)
-    if reply.status in _REFUSED:
-        raise _refused(reply, prompt)
-    try:
-        accepted = _read_accepted(reply, prompt)
-    except (InstanceUnavailable, ProtocolError) as error:
-        return await _recover(http, watcher, following, error)
-    if accepted.prompt_id != following.tracker.prompt_id:
-        watcher.rename(following, accepted.prompt_id)  # an old server that chooses the id itself
-    watcher.accepted(following)
-    return accepted
+    def __init__(self, http: Http, watcher: Watcher) -> None:
+        self._http = http
+        self._watcher = watcher
+        self._keeps_ids: bool | None = None
+
+    async def submit(self, following: Following, body: bytes, prompt: Prompt, *, billed: bool) -> Accepted:
+        """Post a prompt that is followed already.
+
+        Args:
+            following: The job.
+            body: What is posted; it holds the job's id.
+            prompt: What is in it, for messages.
+            billed: Whether a node of it costs money each time it runs: then it is never sent twice.
+
+        Raises:
+            PromptRejected: The server refused it.
+            InstanceUnavailable: It was not queued.
+            ProtocolError: It was not queued, and the answer made no sense; or it named another job.
+            AuthError: It was not queued: the instance does not let us in.
+            OutcomeUnknown: It may have got there, and the server cannot be asked.
+        """
+        way = Submission(_now(), patience=2 * self._http.timeout)
+        step = Step(Do.POST)
+        doubt: ComfyClientError | None = None
+        trouble: ComfyClientError | None = None
+        while True:
+            await asyncio.sleep(step.delay)
+            if step.do is Do.POST:
+                came = await self._post(following, body, prompt)
+                doubt = came.error or doubt
+                if came.accepted is not None:
+                    return came.accepted
+                step = way.answered(came.answer, _now(), retry_after=came.retry_after)
+            elif step.do is Do.LOOK and following.tracker.known:  # the socket has told of it
+                self._watcher.accepted(following)
+                return Accepted(following.tracker.prompt_id, 0)
+            elif step.do is Do.LOOK:
+                asked_at = _now()
+                found, trouble = await self._look(following)
+                if isinstance(found, Accepted):
+                    return found
+                kept = found is False and await self._ids_are_kept()
+                step = way.looked(found, asked_at, _now(), keeps_ids=kept, billed=billed)
+            else:
+                assert doubt is not None
+                raise _end(step.do, doubt, trouble, following.tracker.prompt_id)
+
+    async def _post(self, following: Following, body: bytes, prompt: Prompt) -> _Came:
+        try:
+            reply = await self._http.post("/prompt", body)
+            if reply.status == 429:
+                wait = read_retry_after(reply.headers.get("Retry-After"), now=time.time())
+                return _Came(Answer.THROTTLED, refusal(reply), retry_after=wait)
+            if reply.status in _REFUSED:
+                return _Came(Answer.REFUSED, _refused(reply, prompt))
+            accepted = _read_accepted(reply, prompt)
+        except CertificateUntrusted as error:
+            return _Came(Answer.REFUSED, error)
+        except NeverSentError as error:
+            return _Came(Answer.NEVER_SENT, error)
+        except (InstanceUnavailable, ProtocolError) as error:
+            return _Came(Answer.DOUBTFUL, error)
+        own = accepted.prompt_id == following.tracker.prompt_id
+        if not own:
+            self._watcher.rename(following, accepted.prompt_id)  # an old server that chooses the id itself
+        self._keeps_ids = own
+        self._watcher.accepted(following)
+        return _Came(Answer.ACCEPTED, None, accepted)
+
+    async def _look(self, following: Following) -> tuple[Accepted | bool | None, ComfyClientError | None]:
+        """Whether the record has it: what was accepted, ``False``, or ``None`` and why that cannot be told."""
+        try:
+            look, found = await find(self._http, following.tracker.prompt_id)
+        except ConfigError as error:  # the client was closed
+            raise OutcomeUnknown(
+                _lost(following.tracker.prompt_id, error), prompt_id=following.tracker.prompt_id
+            ) from None
+        except ComfyClientError as error:
+            return None, error
+        if found is None:
+            return False, None
+        self._watcher.accepted(following)
+        self._watcher.learn(following, look)
+        return Accepted(following.tracker.prompt_id, found.number), None
+
+    async def _ids_are_kept(self) -> bool:
+        """Whether the instance keeps the ids that clients give: only then a prompt that it misses is not there."""
+        if self._keeps_ids is None:
+            try:
+                info = SystemInfo.from_json(await self._http.get_json("/system_stats"))
+            except ComfyClientError:
+                return False  # so it is not known
+            self._keeps_ids = _version(info.comfyui_version) >= _KEEPS_IDS
+        return self._keeps_ids
+
+
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """What came of a POST."""
+
+    answer: Answer
+    error: ComfyClientError | None
+    accepted: Accepted | None = None
+    retry_after: float | None = None
+
+
+def _end(do: Do, doubt: ComfyClientError, trouble: ComfyClientError | None, prompt_id: str) -> ComfyClientError:
+    if do is Do.UNKNOWN:
+        text = _lost(prompt_id, trouble) if trouble is not None else _not_seen(prompt_id)
+        return OutcomeUnknown(text, prompt_id=prompt_id)
+    if do is Do.REFUSE or isinstance(doubt, NeverSentError):
+        return doubt
+    unread = isinstance(doubt, ProtocolError)
+    hint = doubt.hint if unread else "queue it again; if it happens again, the server's log says why"
+    return type(doubt)(f"{doubt}; the prompt was not queued", hint=hint)
+
+
+def _lost(prompt_id: str, trouble: ComfyClientError) -> str:
+    return f"job {prompt_id}: the answer to its submission got lost, and now {trouble}"
+
+
+def _not_seen(prompt_id: str) -> str:
+    return (
+        f"job {prompt_id}: the answer to its submission got lost, and the instance does not list it; it was not sent "
+        "again, because it may be there under another id, or cost money twice"
+    )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(digits) for digits in re.findall(r"\d+", text)[:3])
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _read_accepted(reply: Reply, prompt: Prompt) -> Accepted:
@@ -160,36 +275,6 @@ def _refused(reply: Reply, prompt: Prompt) -> ComfyClientError:
             hint="ComfyUI's limit is --max-upload-size (MB)",
         )
     return refusal(reply)
-
-
-async def _recover(
-    http: Http, watcher: Watcher, following: Following, doubt: InstanceUnavailable | ProtocolError
-) -> Accepted:
-    """The answer got lost: find out whether the prompt was queued. It is never sent again here."""
-    prompt_id = following.tracker.prompt_id
-    deadline = asyncio.get_running_loop().time() + 2 * http.timeout
-    while True:
-        if following.tracker.known:  # the socket has told of it
-            watcher.accepted(following)
-            return Accepted(prompt_id, 0)
-        try:
-            look, found = await find_for_sure(http, prompt_id, pause=_SETTLE)
-        except ComfyClientError as error:
-            closed = isinstance(error, ConfigError)
-            if closed or asyncio.get_running_loop().time() > deadline:
-                raise OutcomeUnknown(
-                    f"job {prompt_id}: the answer to its submission got lost, and now {error}", prompt_id=prompt_id
-                ) from None
-            await asyncio.sleep(_RETRY)
-            continue
-        if found is not None:
-            watcher.accepted(following)
-            watcher.learn(following, look)
-            return Accepted(prompt_id, found.number)
-        if not following.tracker.known:
-            hint = "queue it again; if it happens again, the server's log says why"
-            unread = isinstance(doubt, ProtocolError)
-            raise type(doubt)(f"{doubt}; the prompt was not queued", hint=doubt.hint if unread else hint)
 
 
 async def cancel(http: Http, watcher: Watcher, prompt_id: str) -> JobState:

@@ -16,6 +16,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from comfyclient._http import USER_AGENT
+from comfyclient._redact import RedactingFilter
+from comfyclient.auth.detect import login_wanted
 from comfyclient.errors import ComfyClientError
 from comfyclient.wire.messages import CLIENT_FLAGS, Status, decode, text_message
 
@@ -37,6 +39,7 @@ _REFUSED_FIRST: Final = 5.0  # a server that answered and refused will not chang
 # Its own level, so that a program that logs everything does not log the headers of the handshake.
 _log = logging.getLogger("comfyclient.socket")
 _log.setLevel(logging.INFO)
+_log.addFilter(RedactingFilter())
 
 
 class _Connect(connect):
@@ -72,6 +75,7 @@ class EventSocket:
         self._task: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._connection_open: ClientConnection | None = None
+        self._generation, self._in_vain = 0, -1
         self._closed = False
         self.connected = False
         self.error: str | None = None
@@ -125,17 +129,38 @@ class EventSocket:
             self.error = "the server closed the websocket"
         except Exception as error:  # noqa: BLE001 - whatever it is, jobs can do without the socket
             self.error = _explain(error)
-            return not isinstance(error, WebSocketException | OSError) or isinstance(error, InvalidStatus)
+            if isinstance(error, InvalidStatus):
+                return not await self._renewed(error)
+            return not isinstance(error, WebSocketException | OSError)
         finally:
             self._connection_open = None
         return False
 
+    async def _renewed(self, refusal: InvalidStatus) -> bool:
+        """Log in anew, if that is what the refusal of a handshake asks for. Returns whether that was done."""
+        session, response = self._http.session, refusal.response
+        if self._generation == self._in_vain or not session.active:
+            return False
+        if not login_wanted(self._http.url("/ws"), response.status_code, response.headers):
+            return False
+        try:
+            await session.renew(self._generation)
+        except ComfyClientError as error:
+            self.error = str(error)
+            return False
+        self._in_vain = session.generation  # if that is refused as well, another login will not help
+        return True
+
     async def _connect(self) -> connect:
+        session = self._http.session
+        self._generation = await session.enter()
         url = self._http.url("/ws")
-        url = url.with_scheme("wss" if url.scheme == "https" else "ws").with_query(clientId=self._client_id)
+        secure = url.scheme == "https"
+        query = {**session.socket_query(url), "clientId": self._client_id}
         return _Connect(
-            str(url),
-            additional_headers=await self._http.headers(),
+            str(url.with_scheme("wss" if secure else "ws").with_query(query)),
+            additional_headers={name: _as_sent(value) for name, value in session.headers(url).items()},
+            ssl=(self._http.tls_context or True) if secure else None,
             user_agent_header=USER_AGENT,
             compression=None,  # the server would spend its event loop on it
             max_size=_MAX_FRAME,
@@ -155,6 +180,7 @@ class EventSocket:
                 message = decode(frame)
                 if isinstance(message, Status) and message.sid is not None:
                     break
+        self._in_vain = -1
         self._set_connected(up=True)
         on_frame = self._on_frame
         async for frame in connection:
@@ -165,6 +191,11 @@ class EventSocket:
         self._settled.set()
         if changed:
             self._on_connection(up)
+
+
+def _as_sent(value: str) -> str:
+    """A header's value for this library, which writes Latin-1, so that the bytes are those of UTF-8, as over HTTP."""
+    return value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _delay(failures: int, first: float) -> float:

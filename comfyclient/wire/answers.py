@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient.errors import NotComfyUI, Problem, PromptRejected, ProtocolError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     Titles = Callable[[str], str]
 
-__all__ = ["Accepted", "Device", "SystemInfo", "Uploaded", "read_node_errors", "read_rejection"]
+__all__ = ["Accepted", "Device", "SystemInfo", "Uploaded", "read_node_errors", "read_rejection", "read_retry_after"]
 
 _PROMPT_ID: Final = re.compile(r"(?!\.+$)[\w.-]{1,128}", re.ASCII)  # dots alone would be a step in a path
 _MAX_TEXT: Final = 2_000  # what a server may put into one line of an error
@@ -114,6 +115,25 @@ def _missing_node(error: Mapping[str, Any], title: Titles | None) -> Problem | N
         title=_text(extra.get("node_title")) or ((title(node_id) or None) if title else None),
         class_type=_text(extra.get("class_type")),
     )
+
+
+def read_retry_after(text: str | None, *, now: float) -> float | None:
+    """The seconds that a ``Retry-After`` header asks to wait: a number, or a date (RFC 9110, 10.2.3).
+
+    Args:
+        text: The header.
+        now: The time, in seconds since 1970.
+
+    Returns:
+        ``None`` if it is missing or makes no sense. A date that is past is 0.
+    """
+    text = (text or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from comfyclient import (
+    AuthError,
     AuthRequired,
     BasicAuth,
     ComfyClient,
@@ -22,7 +23,10 @@ from comfyclient import (
     OutcomeUnknown,
     ProtocolError,
 )
-from comfyclient._http import Http, parse_url
+from comfyclient._http import Http
+from comfyclient._transport import Transport
+from comfyclient.auth.address import read_address
+from comfyclient.auth.session import Session
 
 from .prompts import picture, slow
 from .proxy import Proxy
@@ -120,7 +124,7 @@ class TestWithoutEvents:
 
 class TestSubmitting:
     async def test_an_answer_that_got_lost(self, proxy, monkeypatch):
-        monkeypatch.setattr("comfyclient.queueing._SETTLE", 0.1)
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.1)
         proxy.lose("POST", "/prompt")
         async with ComfyClient(proxy.url) as comfy:
             job = await comfy.queue(picture())
@@ -129,7 +133,7 @@ class TestSubmitting:
         assert proxy.requests["POST", "/prompt"] == 1
 
     async def test_an_answer_that_got_lost_without_a_websocket(self, proxy, monkeypatch):
-        monkeypatch.setattr("comfyclient.queueing._SETTLE", 0.1)
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.1)
         proxy.refuse_sockets = 403
         proxy.lose("POST", "/prompt")
         async with ComfyClient(proxy.url) as comfy:
@@ -138,16 +142,50 @@ class TestSubmitting:
 
     @pytest.mark.parametrize("status", [500, 502, 504, 524])
     async def test_an_error_after_which_nothing_is_queued(self, proxy, monkeypatch, status):
-        monkeypatch.setattr("comfyclient.queueing._SETTLE", 0.05)
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.05)
         proxy.answer("POST", "/prompt", status=status, text="<html>")
+        async with ComfyClient(proxy.url) as comfy:
+            job = await comfy.queue(picture())
+            assert (await job.result()).outputs
+            assert [found.id for found in await comfy.jobs(limit=3)].count(job.id) == 1
+        assert proxy.requests["POST", "/prompt"] == 2
+
+    async def test_it_is_sent_again_only_once(self, proxy, monkeypatch):
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.05)
+        proxy.answer("POST", "/prompt", times=2, status=502, text="<html>")
         async with ComfyClient(proxy.url) as comfy:
             with pytest.raises(InstanceUnavailable, match="was not queued"):
                 await comfy.queue(picture())
             assert (await (await comfy.queue(picture())).result()).outputs
-        assert proxy.requests["POST", "/prompt"] == 2
+        assert proxy.requests["POST", "/prompt"] == 3
+
+    @pytest.mark.parametrize("key", ["api_key_comfy_org", "auth_token_comfy_org"])
+    async def test_what_costs_money_is_never_sent_again(self, proxy, monkeypatch, key):
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.05)
+        proxy.answer("POST", "/prompt", status=502)
+        async with ComfyClient(proxy.url) as comfy:
+            with pytest.raises(OutcomeUnknown, match="was not sent again"):
+                await comfy.queue(picture(), extra_data={key: "k"})
+        assert proxy.requests["POST", "/prompt"] == 1
+
+    async def test_nor_what_a_server_without_our_ids_may_have_taken(self, proxy, monkeypatch):
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.05)
+        proxy.answer("POST", "/prompt", status=502)
+        stats = {"system": {"comfyui_version": "0.3.30", "python_version": "3", "os": "x"}, "devices": []}
+        proxy.answer("GET", "/system_stats", times=10**9, text=json.dumps(stats), content_type="application/json")
+        async with ComfyClient(proxy.url) as comfy:
+            with pytest.raises(OutcomeUnknown, match="was not sent again"):
+                await comfy.submit(picture())
+        assert proxy.requests["POST", "/prompt"] == 1
+
+    async def test_an_instance_that_asks_to_wait(self, proxy):
+        proxy.answer("POST", "/prompt", times=2, status=429, headers={"Retry-After": "0"})
+        async with ComfyClient(proxy.url) as comfy:
+            assert (await (await comfy.submit(picture())).result()).outputs
+        assert proxy.requests["POST", "/prompt"] == 3
 
     async def test_when_nobody_can_say(self, proxy, monkeypatch):
-        monkeypatch.setattr("comfyclient.queueing._RETRY", 0.02)
+        monkeypatch.setattr("comfyclient.wire.submission._LOOK_AGAIN", 0.02)
         proxy.answer("POST", "/prompt", status=502)
         proxy.answer("GET", "/queue", times=10**9, status=502)
         async with ComfyClient(proxy.url, timeout=0.1) as comfy:
@@ -160,23 +198,26 @@ class TestSubmitting:
     @pytest.mark.parametrize(
         ("response", "error"),
         [
-            ({"status": 200, "text": '{"exec_info": {"queue_remaining": 0}}'}, ProtocolError),
-            ({"status": 200, "text": "<html>log in</html>", "content_type": "text/html"}, NotComfyUI),
+            ({"times": 2, "status": 200, "text": '{"exec_info": {"queue_remaining": 0}}'}, ProtocolError),
+            ({"times": 2, "status": 200, "text": "<html>log in</html>", "content_type": "text/html"}, NotComfyUI),
             ({"status": 302, "headers": {"Location": "/login?next=/prompt"}}, AuthRequired),
             ({"status": 307, "headers": {"Location": "https://other.example/prompt?token=s3cret"}}, ProtocolError),
             ({"status": 401}, AuthRequired),
             ({"status": 404}, NotComfyUI),
-            ({"status": 429, "headers": {"Retry-After": "3"}}, InstanceUnavailable),
+            ({"status": 429}, InstanceUnavailable),
+            ({"status": 429, "headers": {"Retry-After": "soon"}}, InstanceUnavailable),
+            ({"status": 429, "headers": {"Retry-After": "99999"}}, InstanceUnavailable),
         ],
     )
-    async def test_answers_that_mean_that_nothing_was_queued(self, proxy, response, error):
+    async def test_answers_that_mean_that_nothing_was_queued(self, proxy, monkeypatch, response, error):
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.05)
         proxy.answer("POST", "/prompt", **response)
         async with ComfyClient(proxy.url) as comfy:
             with pytest.raises(error) as caught:
                 await comfy.queue(picture())
             assert "s3cret" not in str(caught.value)
             assert "\n" not in str(caught.value)
-        assert proxy.requests["POST", "/prompt"] == 1
+        assert proxy.requests["POST", "/prompt"] == response.get("times", 1)
 
     async def test_an_old_server_that_chooses_the_id_itself(self, proxy):
         theirs = str(uuid.uuid4())
@@ -283,7 +324,7 @@ async def serve():
         ({"text": "{}", "content_type": "application/json"}, NotComfyUI),
         ({"text": "[" * 100_000, "content_type": "application/json"}, ProtocolError),
         ({"status": 404, "text": "nothing"}, NotComfyUI),
-        ({"status": 403}, AuthRequired),
+        ({"status": 403}, AuthError),
         ({"status": 503, "text": "<html>"}, InstanceUnavailable),
         ({"status": 302, "headers": {"Location": "https://team.cloudflareaccess.com/x"}}, AuthRequired),
         ({"status": 308, "headers": {"Location": "https://127.0.0.1:1/system_stats"}}, ProtocolError),
@@ -308,11 +349,11 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one(serve):
     async def handler(request):
         return web.Response(body=bomb, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
 
-    base, auth = parse_url(await serve(handler))
-    http = Http(base, auth=auth, timeout=5, trust_env=False)
+    base, _ = read_address(await serve(handler))
+    transport = Transport(timeout=5)
     with pytest.raises(ProtocolError, match="larger than 1 MiB"):
-        await http.request("GET", "/queue", cap=1 << 20)
-    await http.close()
+        await Http(transport, Session(transport, base)).request("GET", "/queue", cap=1 << 20)
+    await transport.close()
 
 
 @pytest.mark.parametrize(
@@ -320,11 +361,16 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one(serve):
     [
         ("127.0.0.1:8188", "needs a scheme, e.g. http://"),
         ("", "needs a scheme"),
-        ("ftp://host", "must be http or https"),
+        ("ftp://host", "is not http or https"),
         ("http://", "names no host"),
         ("http://host:99999", "cannot be read"),
         ("http://u:s3cret@host:port", "cannot be read"),
-        ("http://host/?token=s3cret", "must end before"),
+        ("http://host/?tokem=s3cret", "must end before"),
+        ("http://host/?token=s3cret&x=s3cret", "must end before"),
+        ("http://host/?token=", "token is empty"),
+        ("http://user:1234/s3cret@host", "has an '@' behind its host"),
+        ("http://user:1234#s3cret@host", "must end before"),
+        ("http://user:1234?s3cret@host", "must end before"),
         ("http://host/#s3cret", "must end before"),
     ],
 )
@@ -346,7 +392,7 @@ def test_urls_that_make_no_sense(url, words):
     ],
 )
 def test_urls(url, base):
-    parsed, auth = parse_url(url)
+    parsed, credential = read_address(url)
     assert str(parsed) == base
-    assert (auth is not None) == ("user" in url)
-    assert "p@ss" not in repr(auth)
+    assert bool(credential) == ("user" in url)
+    assert "p@ss" not in repr(credential)

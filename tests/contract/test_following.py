@@ -86,19 +86,19 @@ class TestRefusedLooks:
 
     async def test_a_refusal_that_lasts_ends_what_was_accepted_and_nothing_else(self, proxy, monkeypatch):
         monkeypatch.setattr("comfyclient.watch._REFUSED_FOR", 0.2)
-        monkeypatch.setattr("comfyclient.queueing._SETTLE", 0.05)
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.05)
         proxy.refuse_sockets = 502
         async with ComfyClient(proxy.url, poll_interval=0.05) as comfy:
             proxy.answer("GET", "/queue", times=10**9, status=403)
             job = await comfy.submit(picture())
             submitting = comfy._watcher.follow(str(uuid.uuid4()), (), str)
-            with pytest.raises(OutcomeUnknown, match="login"):
+            with pytest.raises(OutcomeUnknown, match="refuses"):
                 await job.result()
             assert submitting.tracker.state is JobState.SUBMITTING
         assert proxy.requests["GET", "/queue"] >= 3
 
     async def test_a_job_given_up_is_not_taken_for_queued(self, proxy, monkeypatch):
-        monkeypatch.setattr("comfyclient.queueing._RETRY", 0.02)
+        monkeypatch.setattr("comfyclient.wire.submission._LOOK_AGAIN", 0.02)
         proxy.refuse_sockets = 502
         proxy.answer("POST", "/prompt", status=502)
         proxy.answer("GET", "/queue", times=10**9, status=403)
@@ -166,14 +166,14 @@ class TestAnswersThatCannotBeRead:
         ids=["garbled", "huge", "cut", "page", "short", "507"],
     )
     async def test_what_was_queued_is_adopted(self, server_url, monkeypatch, answer):
-        monkeypatch.setattr("comfyclient.queueing._SETTLE", 0.1)
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.1)
         async with spoiling(server_url, answer) as url, ComfyClient(url, poll_interval=0.1) as comfy:
             job = await comfy.submit(picture())
             assert (await job.result()).prompt_id == job.id
 
     async def test_and_what_was_not_is_said_to_be_not(self, proxy, monkeypatch):
-        monkeypatch.setattr("comfyclient.queueing._SETTLE", 0.05)
-        proxy.answer("POST", "/prompt", text="<html>log in</html>", content_type="text/html")
+        monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.05)
+        proxy.answer("POST", "/prompt", times=2, text="<html>log in</html>", content_type="text/html")
         async with ComfyClient(proxy.url) as comfy:
             with pytest.raises(NotComfyUI, match="was not queued"):
                 await comfy.submit(picture())

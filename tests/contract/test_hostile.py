@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from comfyclient import ComfyClient, ConfigError, PromptRejected, TransferError
-from comfyclient._http import parse_url
+from comfyclient.auth.address import read_address
 from comfyclient.emulator import Emulator
 from comfyclient.errors import InstanceUnavailable
 from comfyclient.files import PartFile
@@ -74,18 +74,18 @@ class TestErrors:
     )
     def test_a_url_that_names_no_host(self, url):
         with pytest.raises(ConfigError, match="url") as caught:
-            parse_url(url)
+            read_address(url)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
         "url", ["http://my_host:1", "http://[::1]:8188", "http://münchen.example.", "http://10.0.0.1"]
     )
     def test_a_url_that_names_one(self, url):
-        assert parse_url(url)[0].host
+        assert read_address(url)[0].host
 
     def test_a_url_without_a_host_is_told_so(self):
         with pytest.raises(ConfigError, match="names no host"):
-            parse_url("http://")
+            read_address("http://")
 
 
 class TestRecords:

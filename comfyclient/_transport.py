@@ -1,0 +1,244 @@
+"""HTTP itself: one connection pool, deadlines, bounded bodies, no redirects, TLS; no credentials.
+
+This is the border where errors are translated. Nothing above it sees an exception of aiohttp, and no message holds a
+URL's user info or query.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+
+from comfyclient import _json
+from comfyclient._version import __version__
+from comfyclient.auth.tls import FingerprintMismatch
+from comfyclient.errors import (
+    CertificateUntrusted,
+    ComfyClientError,
+    ConfigError,
+    InstanceUnavailable,
+    NotComfyUI,
+    ProtocolError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from multidict import CIMultiDictProxy
+    from yarl import URL
+
+    from comfyclient.auth.tls import TLS
+
+__all__ = ["JSON_CAP", "USER_AGENT", "NeverSentError", "Reply", "Transport", "idle_timeout"]
+
+USER_AGENT: Final = f"comfyclient/{__version__}"
+JSON_CAP: Final = 256 * 2**20
+"""Bytes that a JSON answer may have when decoded. Whole queues with their workflows are large."""
+
+_CONNECT_TIMEOUT: Final = 10.0
+_ERROR_CAP: Final = 1 * 2**20
+
+
+class NeverSentError(InstanceUnavailable):
+    """There was no connection, so the request never left: it is safe to send it again."""
+
+
+class _RefusedCertificateError(CertificateUntrusted, NeverSentError):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, read to its end. ``request`` names it in messages: ``"GET /queue"``."""
+
+    request: str
+    url: URL
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            NotComfyUI: It is a web page.
+            ProtocolError: It is not JSON.
+        """
+        try:
+            return _json.loads(self.body)
+        except _json.JSONError:
+            pass
+        if "html" in self.headers.get("Content-Type", "") or self.body.lstrip()[:1] == b"<":
+            raise NotComfyUI(
+                f"{self.request}: the answer is a web page, not ComfyUI's JSON",
+                hint="is the url that of ComfyUI itself? a login page in front of it looks like this too",
+            )
+        raise ProtocolError(f"{self.request}: the answer is not JSON")
+
+    def json_or_none(self) -> Any:
+        """The body as JSON, or ``None``; for bodies of errors."""
+        try:
+            return _json.loads(self.body)
+        except _json.JSONError:
+            return None
+
+
+class Transport:
+    """A pool of connections. Create and close it inside the same event loop.
+
+    Args:
+        timeout: Bounds every request that brings no other, in seconds.
+        trust_env: Whether proxies, and logins of ``.netrc``, that the environment names are used.
+        tls: Which certificates are trusted; ``None`` for those that the system trusts.
+    """
+
+    def __init__(self, *, timeout: float, trust_env: bool = False, tls: TLS | None = None) -> None:
+        self.timeout = timeout
+        self.trust_env = trust_env
+        self._context = tls.context() if tls is not None else None
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    @property
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What the websocket must use as well; ``None`` for the system's."""
+        return self._context
+
+    @contextlib.asynccontextmanager
+    async def send(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: Mapping[str, str],
+        data: Any = None,
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - the library's, not a wait of ours
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request and hand over the answer unread. Errors while it is read are translated as well.
+
+        Raises:
+            NeverSentError: No connection.
+            InstanceUnavailable: It broke, or no answer came in time. The request may have been acted upon.
+            ProtocolError: The answer is no HTTP.
+        """
+        try:
+            async with self._open().request(
+                method,
+                url,
+                data=data,
+                headers=headers,
+                timeout=timeout or aiohttp.ClientTimeout(total=self.timeout, sock_connect=_CONNECT_TIMEOUT),
+                allow_redirects=False,
+            ) as response:
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
+            raise _translated(error, str(url.origin()), f"{method} {url.path}") from None
+
+    async def close(self) -> None:
+        """Close every connection. There will be no other."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ConfigError("the client is closed", hint="make a new ComfyClient, or do this before it is closed")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._context if self._context is not None else True),
+                headers={
+                    "User-Agent": USER_AGENT,
+                    "Accept": "application/json",
+                    "Accept-Encoding": "gzip, deflate",
+                },
+                cookie_jar=aiohttp.DummyCookieJar(),  # cookies belong to logins, which send their own
+                trust_env=self.trust_env,
+            )
+        return self._session
+
+
+async def read_reply(response: aiohttp.ClientResponse, request: str, url: URL, cap: int = JSON_CAP) -> Reply:
+    """Read an answer to its end.
+
+    Raises:
+        ProtocolError: It is larger than ``cap`` bytes. That of an error is cut instead: its status says what matters.
+    """
+    if response.status < 400:
+        body = await _read(response, cap, request)
+    else:  # a refused prompt is answered with all choices of every wrong input
+        body = await _read_some(response, cap if response.status == 400 else _ERROR_CAP)
+    return Reply(request, url, response.status, response.headers, body)
+
+
+async def _read(response: aiohttp.ClientResponse, cap: int, request: str) -> bytes:
+    """The decoded body. A small compressed body may be a huge one: count while reading."""
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > cap:
+            raise ProtocolError(f"{request}: the answer is larger than {cap // 2**20} MiB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _read_some(response: aiohttp.ClientResponse, cap: int) -> bytes:
+    """The decoded body up to ``cap`` bytes, or as far as it came."""
+    body = bytearray()
+    with contextlib.suppress(aiohttp.ClientPayloadError):
+        async for part in response.content.iter_any():
+            body += part
+            if len(body) >= cap:
+                break
+    return bytes(body[:cap])
+
+
+def _translated(error: Exception, origin: str, request: str) -> ComfyClientError:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        return _untrusted(getattr(error, "certificate_error", error), origin)
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return NeverSentError(f"cannot connect to {origin}: no TLS there", hint="does the url need http, not https?")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return NeverSentError(f"cannot connect to {origin}: no such host", hint="is the host's name right?")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return NeverSentError(
+            f"cannot connect to {origin}: {_reason(error.os_error)}",
+            hint="is ComfyUI running there? is the port right? does it listen on that address (--listen)?",
+        )
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return NeverSentError(f"cannot connect to {origin}: no answer", hint="is the address right, and reachable?")
+    if isinstance(error, TimeoutError):
+        return InstanceUnavailable(f"{request}: {origin} did not answer in time", hint="is the instance overloaded?")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return NotComfyUI(f"{request}: {origin} does not speak HTTP", hint="is the port that of ComfyUI?")
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
+        return ConfigError("the url cannot be requested", hint="is the host's name right?")
+    return InstanceUnavailable(f"{request}: the connection to {origin} broke")
+
+
+def _untrusted(error: BaseException, origin: str) -> CertificateUntrusted:
+    if isinstance(error, FingerprintMismatch):
+        return _RefusedCertificateError(
+            f"cannot connect to {origin}: its certificate is not the pinned one; it has {error.seen}",
+            fingerprint=error.seen,
+            hint="if the instance was set up anew, log in to it again; if not, somebody may be in between",
+        )
+    reason = getattr(error, "verify_message", "") or "it cannot be verified"
+    return _RefusedCertificateError(
+        f"cannot connect to {origin}: its certificate is not trusted ({reason})",
+        hint="`comfyclient login URL` shows its fingerprint and can trust it; or give --tls-fingerprint or --ca-file",
+    )
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else "no connection"
+
+
+def idle_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    """For transfers: no bound on the whole, but on every silence."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=seconds)
