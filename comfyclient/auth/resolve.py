@@ -50,6 +50,8 @@ def _candidates(kind: Kind, credential: Credential, claim: bool) -> Iterator[Aut
     key = credential.api_key.reveal() if credential.api_key else None
     if credential.cookies:
         yield Cookies(credential.cookies.reveal())
+    if kind in {Kind.OPEN, Kind.CLOUDFLARE_ACCESS}:
+        return
     if kind is Kind.VAST:
         # As a bearer both of its secrets are right, however odd their characters; basic costs it a second of bcrypt.
         for secret in dict.fromkeys(for_vast(text) for text in (token, password) if text):

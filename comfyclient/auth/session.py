@@ -183,7 +183,7 @@ class Session:
                 return
             self._raise_failure()
             if not self._can_renew():
-                if not self.worked:
+                if not self.worked and not self._remembered:
                     raise LoginRefused(f"{self.base.origin()} did not accept {self._what()}", hint=_SPELLING)
                 raise self._expired("is not accepted any more")
             self._count_renewal()
@@ -294,7 +294,8 @@ class Session:
         if first and verdict.kind is not Kind.OPEN:
             self._auth = together(first)
             _, verdict = await probe(self._transport, self.base, self.headers(self.base))
-            self.kind = verdict.kind
+            if verdict.kind is not Kind.OPEN:
+                self.kind = verdict.kind
         if verdict.kind is Kind.OPEN:
             self._auth = together(first) if first else None
             return

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
+from comfyclient._redact import redact
 from comfyclient.cli.text import message, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from comfyclient.auth.store import LoginStore
     from comfyclient.settings import Settings
 
 __all__ = ["App", "Overlay"]
@@ -39,8 +41,11 @@ class App:
     """Streams, whether they are terminals, environment, folders, clocks; and how much to say.
 
     Data goes to ``stdout``; everything else goes to ``stderr``, through `note`, `warn` and `fail`.
-    ``execute`` is called with a command's run function, this object and the parsed options; tests replace it
-    to see how a command line is parsed. ``owns_process``: nothing else runs in it, so signals may stay ours to the end.
+    ``prompt`` asks the person at the terminal: a text, and whether the answer must not be seen; it raises
+    `click.Abort` if there is none. ``use_keyring`` is that of `LoginStore`. ``secrets`` holds what is masked in
+    messages until the end. ``execute`` is called with a command's run function, this object and the parsed options;
+    tests replace it to see how a command line is parsed. ``owns_process``: nothing else runs in it, so signals may
+    stay ours to the end.
     """
 
     stdin: BinaryIO
@@ -53,6 +58,8 @@ class App:
     stderr_is_terminal: bool = False
     owns_process: bool = False
     config_folder: Callable[[], Path] = field(default=lambda: _config_folder(), repr=False)  # noqa: PLW0108 - it is defined below
+    use_keyring: bool | None = None
+    prompt: Callable[[str, bool], str] = field(default=lambda text, hidden: _prompt(text, hidden), repr=False)  # noqa: PLW0108
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], dt.datetime] = field(default=lambda: dt.datetime.now().astimezone(), repr=False)
     leave: Callable[[int], Any] = os._exit
@@ -63,6 +70,7 @@ class App:
     verbosity: int = 0
     debug: bool = False
     overlay: Overlay | None = field(default=None, repr=False)
+    secrets: list[Any] = field(default_factory=list, repr=False)
 
     @classmethod
     def of_process(cls) -> App:
@@ -92,6 +100,25 @@ class App:
         from comfyclient.settings import Settings
 
         return Settings.resolve(self.environ, url=url)
+
+    def login_store(self) -> LoginStore:
+        """Where logins are kept."""
+        from comfyclient.auth.store import LoginStore
+
+        return LoginStore(self.config_folder(), use_keyring=self.use_keyring)
+
+    def ask(self, text: str, default: str = "") -> str:
+        """Ask the person at the terminal. Call it only if there is one."""
+        shown = f"{text} [{default}]" if default else text
+        return self.prompt(printable(shown), False).strip() or default
+
+    def ask_secret(self, text: str) -> str:
+        """Ask for something that must not be seen."""
+        return self.prompt(printable(text), True)
+
+    def confirm(self, text: str) -> bool:
+        """Ask a question whose answer is no unless it is yes."""
+        return self.ask(f"{text} [y/N]").lower() in {"y", "yes"}
 
     @property
     def color(self) -> bool:
@@ -183,11 +210,11 @@ class App:
         self.tell(f"warning: {text}")
 
     def tell(self, text: str, lines: int = 40) -> None:
-        """Write a message to stderr; of many lines, the first ``lines``, all but the first indented.
+        """Write a message to stderr, secrets masked; of many lines, the first ``lines``, all but the first indented.
 
         That nobody reads it, or that it cannot be written, changes nothing.
         """
-        shown = message(text, lines)
+        shown = message(redact(text), lines)
         try:
             if self.overlay is not None:
                 self.overlay.line(shown)
@@ -231,3 +258,10 @@ def _config_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_config_path("comfyclient", appauthor=False)
+
+
+def _prompt(text: str, hidden: bool) -> str:
+    import click
+
+    answer: str = click.prompt(text, default="", hide_input=hidden, show_default=False, err=True)
+    return answer

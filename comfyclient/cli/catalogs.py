@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from comfyclient.errors import CatalogError
+from comfyclient.errors import CatalogError, ConfigError
 from comfyclient.workflow.catalog import Catalog
 from comfyclient.workflow.convert.releases import release_of
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from comfyclient.cli.app import App
+    from comfyclient.cli.credentials import GivenLogin
     from comfyclient.cli.options import CatalogSource
-    from comfyclient.cli.running import Interrupts
 
 __all__ = ["Definitions", "load_definitions"]
 
@@ -29,20 +29,31 @@ class Definitions:
     frontend: str | None = None
 
 
-def load_definitions(app: App, source: CatalogSource) -> Definitions:
+def load_definitions(app: App, source: CatalogSource, *, bundled: bool = True) -> Definitions:
     """Get them from where the command line says, else from the instance that the environment names, else our own.
+
+    Args:
+        app: The application.
+        source: What the command line says.
+        bundled: Whether our own will do; if not, the instance at ComfyUI's usual address is asked.
 
     Raises:
         CatalogError: The file cannot be read.
+        ConfigError: There is a login, and no instance.
         InstanceUnavailable: The instance does not answer.
     """
     if source.file is not None:
         return Definitions(_read(app.path(source.file), str(source.file)))
-    settings = app.settings(url=source.url)
-    if source.offline or settings.url_from == "default":
+    named = bool(source.login) or app.settings(url=source.url).url_from != "default"
+    if source.offline or (bundled and not named):
         return Definitions(Catalog.bundled())
-    app.detail(f"node definitions of {settings.url}")
-    return _fetch(app, settings.url)
+    from comfyclient.cli.credentials import given_login
+
+    login = given_login(app, source.login, url=source.url)
+    if bundled and login.url_from == "default":
+        raise ConfigError("there is a login, and no instance to log in at", hint="give --url")
+    app.detail(f"node definitions of {login.url}")
+    return _fetch(app, login)
 
 
 def _read(path: Path, name: str) -> Catalog:
@@ -57,19 +68,14 @@ def _read(path: Path, name: str) -> Catalog:
     return Catalog.parse(data, source=name)
 
 
-def _fetch(app: App, url: str) -> Definitions:
+def _fetch(app: App, login: GivenLogin) -> Definitions:
     import asyncio
 
-    from comfyclient.cli.running import connect, run_async
+    from comfyclient.cli.running import connect, run_for
 
-    found: list[Definitions] = []
-
-    async def fetch(_: Interrupts) -> int:
-        async with connect(app, url=url) as client:
+    async def fetch() -> Definitions:
+        async with connect(app, login) as client:
             info, catalog = await asyncio.gather(client.info(), client.catalog())
-            found.append(Definitions(catalog, release_of(info.frontend_version)))
-        return 0
+        return Definitions(catalog, release_of(info.frontend_version))
 
-    if run_async(app, fetch) or not found:
-        raise KeyboardInterrupt
-    return found[0]
+    return run_for(app, fetch)

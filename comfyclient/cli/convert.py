@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from comfyclient.cli.login_options import LoginOptions, login_options
 from comfyclient.cli.options import (
     SEED,
     CatalogSource,
@@ -17,6 +18,7 @@ from comfyclient.cli.options import (
     frontend_option,
     set_option,
 )
+from comfyclient.cli.sections import SectionCommand
 
 __all__ = ["ConvertOptions", "command"]
 
@@ -36,6 +38,7 @@ class ConvertOptions:
 
 
 @click.command(
+    cls=SectionCommand,
     short_help="Turn saved workflows into prompts (API format).",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,6 +50,7 @@ class ConvertOptions:
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="With --output-dir: replace files that are there.")
 @catalog_options
+@login_options
 @frontend_option
 @set_option
 @click.option("--seed", type=SEED, metavar="N|random|keep", help="Set every seed. Default: keep them.")
@@ -59,6 +63,7 @@ def command(
     url: str | None,
     catalog: Path | None,
     offline: bool,
+    login: LoginOptions,
     frontend: str | None,
     assignments: tuple[str, ...],
     seed: int | Literal["random", "keep"] | None,
@@ -72,6 +77,6 @@ def command(
         raise click.UsageError("--output and --output-dir exclude each other")
     if len(files) > 1 and folder is None:
         raise click.UsageError("several files need --output-dir")
-    source = CatalogSource.of(url, catalog, offline)
+    source = CatalogSource.of(url, catalog, offline, login)
     options = ConvertOptions(files, output, folder, overwrite, source, frontend, assignments, seed)
     return execute("convert_run:run", options)

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from comfyclient._redact import redact_json
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -116,6 +118,7 @@ def _usage(error: click.ClickException, arguments: Sequence[str]) -> dict[str, A
 
 
 def _print_json(app: App, body: dict[str, Any], arguments: Sequence[str]) -> None:
+    body = redact_json(body)
     try:
         if app.events or "--events" in arguments:
             app.print_event({"event": "error", "error": body})

@@ -50,14 +50,13 @@ class Fetch:
         """The command that fetches the outputs of these jobs."""
         return None if self.options is None else f"comfyclient jobs download {' '.join(ids)} {self.options}"
 
-    def command_options(self, folder: str, address: str | None) -> str:
-        """What ``jobs download`` must be told to fetch in the same way. ``address``: the instance, if need be."""
+    def command_options(self, folder: str, instance: Sequence[str]) -> str:
+        """What ``jobs download`` must be told to fetch in the same way. ``instance``: the options that lead to it."""
         words = ["-o", folder]
         if self.template.text != DEFAULT_TEMPLATE:
             words += ["--name-template", self.template.text]
         words += [name for name, given in (("--overwrite", self.overwrite), ("--metadata", self.metadata)) if given]
-        words += ["--url", address] if address is not None else []
-        return shlex.join(words)
+        return shlex.join([*words, *instance])
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from comfyclient.cli.credentials import given_login
 from comfyclient.cli.running import connect, run_async
 from comfyclient.cli.text import size, table
 from comfyclient.wire.records import JobState
@@ -23,9 +24,10 @@ def run(app: App, options: InfoOptions) -> int:
         NotComfyUI: Something else answers there.
         InstanceUnavailable: Nobody answers.
     """
+    login = given_login(app, options.login, url=options.url)
 
     async def ask(_: Any) -> int:
-        async with connect(app, url=options.url) as client:
+        async with connect(app, login) as client:
             info = await client.info()
             states = [job.state for job in await client.jobs(limit=0)]
             url = str(client.url)

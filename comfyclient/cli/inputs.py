@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from comfyclient.cli.login_options import LoginOptions, login_options
 from comfyclient.cli.options import (
     CatalogSource,
     catalog_options,
@@ -15,6 +16,7 @@ from comfyclient.cli.options import (
     frontend_option,
     json_option,
 )
+from comfyclient.cli.sections import SectionCommand
 
 __all__ = ["InputsOptions", "command"]
 
@@ -29,16 +31,21 @@ class InputsOptions:
 
 
 @click.command(
-    short_help="Show what can be set in a workflow.", context_settings={"help_option_names": ["-h", "--help"]}
+    cls=SectionCommand,
+    short_help="Show what can be set in a workflow.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("file")
 @catalog_options
+@login_options
 @frontend_option
 @json_option
 @common_options
-def command(file: str, url: str | None, catalog: Path | None, offline: bool, frontend: str | None) -> int:
+def command(
+    file: str, url: str | None, catalog: Path | None, offline: bool, login: LoginOptions, frontend: str | None
+) -> int:
     """Show what --set can set in FILE: the address of each input, its type, value, and choices or range.
 
     FILE is JSON, or a picture, sound or video that carries a workflow; - is stdin.
     """
-    return execute("inputs_run:run", InputsOptions(file, CatalogSource.of(url, catalog, offline), frontend))
+    return execute("inputs_run:run", InputsOptions(file, CatalogSource.of(url, catalog, offline, login), frontend))

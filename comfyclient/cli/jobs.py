@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import click
 
+from comfyclient.cli.login_options import NO_LOGIN, LoginOptions, login_options
 from comfyclient.cli.options import common_options, events_option, execute, json_option, url_option
+from comfyclient.cli.sections import SectionCommand
 
 __all__ = ["CancelOptions", "FollowOptions", "ListOptions", "ShowOptions", "command"]
 
@@ -24,6 +26,7 @@ class ListOptions:
 
     url: str | None
     limit: int
+    login: LoginOptions = NO_LOGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class ShowOptions:
 
     url: str | None
     id: str
+    login: LoginOptions = NO_LOGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class CancelOptions:
 
     url: str | None
     ids: tuple[str, ...]
+    login: LoginOptions = NO_LOGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class FollowOptions:
     template: str | None = None
     overwrite: bool = False
     metadata: bool = False
+    login: LoginOptions = NO_LOGIN
 
 
 def _check_id(_: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -85,51 +91,60 @@ def command(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@command.command("list", short_help="List what runs, what waits and what has ended.", context_settings=_HELP)
+@command.command(
+    "list", short_help="List what runs, what waits and what has ended.", context_settings=_HELP, cls=SectionCommand
+)
 @url_option
+@login_options
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="How many ended jobs to list.")
 @json_option
 @common_options
-def list_jobs(url: str | None, limit: int) -> int:
+def list_jobs(url: str | None, login: LoginOptions, limit: int) -> int:
     """List the jobs of an instance: what runs, what waits, then what has ended, the newest first."""
-    return execute("jobs_run:list_jobs", ListOptions(url, limit))
+    return execute("jobs_run:list_jobs", ListOptions(url, limit, login))
 
 
-@command.command("show", short_help="Show one job.", context_settings=_HELP)
+@command.command("show", short_help="Show one job.", context_settings=_HELP, cls=SectionCommand)
 @_one_id
 @url_option
+@login_options
 @json_option
 @common_options
-def show(id: str, url: str | None) -> int:
+def show(id: str, url: str | None, login: LoginOptions) -> int:
     """Show one job: its state, seeds, times, outputs, or why it failed."""
-    return execute("jobs_run:show", ShowOptions(url, id))
+    return execute("jobs_run:show", ShowOptions(url, id, login))
 
 
-@command.command("wait", short_help="Wait until jobs have ended.", context_settings=_HELP)
+@command.command("wait", short_help="Wait until jobs have ended.", context_settings=_HELP, cls=SectionCommand)
 @_ids
 @url_option
+@login_options
 @_timeout
 @json_option
 @events_option
 @common_options
-def wait(ids: tuple[str, ...], url: str | None, timeout: float | None) -> int:
+def wait(ids: tuple[str, ...], url: str | None, login: LoginOptions, timeout: float | None) -> int:
     """Wait until jobs have ended. The exit code tells how, as that of queue does."""
-    return execute("jobs_run:follow_jobs", FollowOptions(url, ids, timeout))
+    return execute("jobs_run:follow_jobs", FollowOptions(url, ids, timeout, login=login))
 
 
-@command.command("cancel", short_help="Take jobs off the queue, or stop them.", context_settings=_HELP)
+@command.command(
+    "cancel", short_help="Take jobs off the queue, or stop them.", context_settings=_HELP, cls=SectionCommand
+)
 @_ids
 @url_option
+@login_options
 @json_option
 @common_options
-def cancel(ids: tuple[str, ...], url: str | None) -> int:
+def cancel(ids: tuple[str, ...], url: str | None, login: LoginOptions) -> int:
     """Take jobs off the queue, or stop them if they run. No other job is touched."""
-    return execute("jobs_run:cancel", CancelOptions(url, ids))
+    return execute("jobs_run:cancel", CancelOptions(url, ids, login))
 
 
-@command.command("download", short_help="Fetch the outputs of jobs.", context_settings=_HELP)
+@command.command("download", short_help="Fetch the outputs of jobs.", context_settings=_HELP, cls=SectionCommand)
 @_ids
 @url_option
+@login_options
 @click.option(
     "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), default=Path("output"),
     help="Folder for the outputs, made if need be. Default: ./output.",
@@ -147,6 +162,7 @@ def cancel(ids: tuple[str, ...], url: str | None) -> int:
 def download(
     ids: tuple[str, ...],
     url: str | None,
+    login: LoginOptions,
     output: Path,
     template: str | None,
     overwrite: bool,
@@ -154,5 +170,5 @@ def download(
     timeout: float | None,
 ) -> int:
     """Fetch the outputs of jobs, once they have ended."""
-    options = FollowOptions(url, ids, timeout, output, template, overwrite, metadata)
+    options = FollowOptions(url, ids, timeout, output, template, overwrite, metadata, login)
     return execute("jobs_run:follow_jobs", options)

@@ -8,10 +8,11 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from comfyclient.cli.credentials import given_login
 from comfyclient.cli.display import displaying, waiting
 from comfyclient.cli.failures import show_error
 from comfyclient.cli.follow import Fetch, Followed, follow, probe_folder, summary
-from comfyclient.cli.running import address_to_repeat, connect, run_async
+from comfyclient.cli.running import connect, run_async
 from comfyclient.cli.text import count, duration, one_line, table
 from comfyclient.errors import ComfyClientError, ConfigError, JobLost
 from comfyclient.names import DEFAULT_TEMPLATE, Template
@@ -40,9 +41,10 @@ _CANCELLED: Final = {
 
 def list_jobs(app: App, options: ListOptions) -> int:
     """List jobs."""
+    login = given_login(app, options.login, url=options.url)
 
     async def run(_: Any) -> int:
-        async with connect(app, url=options.url) as client:
+        async with connect(app, login) as client:
             jobs = await client.jobs(limit=options.limit)
         if app.json:
             app.print_json([job.to_json() for job in jobs])
@@ -76,9 +78,10 @@ def show(app: App, options: ShowOptions) -> int:
     Raises:
         JobLost: The instance does not know it.
     """
+    login = given_login(app, options.login, url=options.url)
 
     async def run(_: Any) -> int:
-        async with connect(app, url=options.url) as client:
+        async with connect(app, login) as client:
             await client.catalog()  # which inputs are seeds, only the catalog tells
             [prompt_id] = await _whole_ids(client, (options.id,))
             job = await client.job(prompt_id)
@@ -161,6 +164,7 @@ def _facts(job: Job, result: Result | None, error: ComfyClientError | None) -> l
 
 def follow_jobs(app: App, options: FollowOptions) -> int:
     """Wait for jobs, and fetch their outputs if there is a folder for them."""
+    login = given_login(app, options.login, url=options.url)
     fetch = None
     if options.output is not None:
         template = Template(options.template or DEFAULT_TEMPLATE)
@@ -169,8 +173,8 @@ def follow_jobs(app: App, options: FollowOptions) -> int:
 
     async def run(interrupts: Interrupts) -> int:
         interrupts.stopped = "stopped waiting; " + ("the job goes on" if len(options.ids) == 1 else "the jobs go on")
-        async with connect(app, url=options.url) as client:
-            way = _with_options(app, client, options, fetch) if fetch is not None else None
+        async with connect(app, login) as client:
+            way = _with_options(options, fetch, login.words(client.url)) if fetch is not None else None
             await _learn_seeds(app, client, options)
             found, lost = await _find(app, client, await _whole_ids(client, options.ids))
             try:
@@ -187,9 +191,8 @@ def follow_jobs(app: App, options: FollowOptions) -> int:
     return run_async(app, run)
 
 
-def _with_options(app: App, client: ComfyClient, options: FollowOptions, fetch: Fetch) -> Fetch:
-    address = address_to_repeat(app, client, options.url)
-    return dataclasses.replace(fetch, options=fetch.command_options(str(options.output), address))
+def _with_options(options: FollowOptions, fetch: Fetch, instance: list[str]) -> Fetch:
+    return dataclasses.replace(fetch, options=fetch.command_options(str(options.output), instance))
 
 
 async def _learn_seeds(app: App, client: ComfyClient, options: FollowOptions) -> None:
@@ -255,9 +258,10 @@ def _finish(app: App, found: list[Followed], lost: list[JobLost], code: int) -> 
 
 def cancel(app: App, options: CancelOptions) -> int:
     """Cancel jobs."""
+    login = given_login(app, options.login, url=options.url)
 
     async def run(_: Any) -> int:
-        async with connect(app, url=options.url) as client:
+        async with connect(app, login) as client:
             ids = await _whole_ids(client, options.ids)
             states = [(prompt_id, await client.cancel(prompt_id)) for prompt_id in ids]
         code = 6 if any(state in {JobState.LOST, JobState.PENDING} for _, state in states) else 0

@@ -34,6 +34,10 @@ COMMANDS: Final = {
     "jobs": _Entry("jobs", "See, follow, cancel and fetch the jobs of an instance."),
     "nodes": _Entry("nodes", "Look up node classes, or take a snapshot of an instance's."),
     "info": _Entry("info", "Ask an instance what it is and what it is doing."),
+    "login": _Entry("login", "Log in at an instance, and keep the login."),
+    "logout": _Entry("logout", "Forget the login at an instance."),
+    "instances": _Entry("instances", "List the instances that you are logged in to."),
+    "doctor": _Entry("doctor", "Find out what is wrong between here and an instance."),
     "emulator": _Entry("emulator", "Serve an emulated ComfyUI that runs anywhere."),
     "completion": _Entry("completion", "Print the script that completes commands in a shell."),
 }

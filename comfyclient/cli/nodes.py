@@ -8,7 +8,9 @@ from typing import Final
 
 import click
 
+from comfyclient.cli.login_options import LoginOptions, login_options
 from comfyclient.cli.options import CatalogSource, catalog_options, common_options, execute, json_option, url_option
+from comfyclient.cli.sections import SectionCommand
 
 __all__ = ["ListOptions", "ShowOptions", "SnapshotOptions", "command"]
 
@@ -51,28 +53,35 @@ def command(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@command.command("list", short_help="List node classes.", context_settings=_HELP)
+@command.command("list", short_help="List node classes.", context_settings=_HELP, cls=SectionCommand)
 @click.argument("pattern", required=False)
 @catalog_options
+@login_options
 @json_option
 @common_options
-def list_nodes(pattern: str | None, url: str | None, catalog: Path | None, offline: bool) -> int:
+def list_nodes(pattern: str | None, url: str | None, catalog: Path | None, offline: bool, login: LoginOptions) -> int:
     """List node classes; with PATTERN those whose class, name or category contains it, or fits it (Load*)."""
-    return execute("nodes_run:list_nodes", ListOptions(CatalogSource.of(url, catalog, offline), pattern))
+    return execute("nodes_run:list_nodes", ListOptions(CatalogSource.of(url, catalog, offline, login), pattern))
 
 
-@command.command("show", short_help="Show a node class: its inputs and outputs.", context_settings=_HELP)
+@command.command(
+    "show", short_help="Show a node class: its inputs and outputs.", context_settings=_HELP, cls=SectionCommand
+)
 @click.argument("name", metavar="CLASS")
 @catalog_options
+@login_options
 @json_option
 @common_options
-def show(name: str, url: str | None, catalog: Path | None, offline: bool) -> int:
+def show(name: str, url: str | None, catalog: Path | None, offline: bool, login: LoginOptions) -> int:
     """Show a node class: its inputs with types, defaults, ranges and choices, and its outputs."""
-    return execute("nodes_run:show", ShowOptions(CatalogSource.of(url, catalog, offline), name))
+    return execute("nodes_run:show", ShowOptions(CatalogSource.of(url, catalog, offline, login), name))
 
 
-@command.command("snapshot", short_help="Save an instance's node definitions.", context_settings=_HELP)
+@command.command(
+    "snapshot", short_help="Save an instance's node definitions.", context_settings=_HELP, cls=SectionCommand
+)
 @url_option
+@login_options
 @click.option(
     "--catalog", metavar="FILE", type=click.Path(path_type=Path), help="Make it from this file: object_info.json."
 )
@@ -81,9 +90,10 @@ def show(name: str, url: str | None, catalog: Path | None, offline: bool) -> int
     help="Write it to this file; .gz compresses it. Default: stdout.",
 )  # fmt: skip
 @common_options
-def snapshot(url: str | None, catalog: Path | None, output: Path | None) -> int:
+def snapshot(url: str | None, login: LoginOptions, catalog: Path | None, output: Path | None) -> int:
     """Save an instance's node definitions, so that workflows can be converted without it: convert --catalog FILE.
 
     Names, types, defaults, ranges and choices are kept; descriptions are not.
     """
-    return execute("nodes_run:snapshot", SnapshotOptions(CatalogSource.of(url, catalog, offline=False), output))
+    source = CatalogSource.of(url, catalog, offline=False, login=login)
+    return execute("nodes_run:snapshot", SnapshotOptions(source, output))

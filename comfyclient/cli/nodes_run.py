@@ -10,7 +10,6 @@ from comfyclient import _json
 from comfyclient.cli.catalogs import load_definitions
 from comfyclient.cli.convert_run import write_file
 from comfyclient.cli.inputs_run import allowed
-from comfyclient.cli.options import CatalogSource
 from comfyclient.cli.text import one_line, table
 from comfyclient.errors import ConfigError
 from comfyclient.workflow import snapshot as snapshots
@@ -132,10 +131,7 @@ def _input_json(found: InputSpec) -> dict[str, Any]:
 
 def snapshot(app: App, options: SnapshotOptions) -> int:
     """Save the node definitions of an instance (or of a file)."""
-    source = options.source
-    if source.file is None and source.url is None:
-        source = CatalogSource(app.settings().url)
-    catalog = load_definitions(app, source).catalog
+    catalog = load_definitions(app, options.source, bundled=False).catalog
     if options.output is None:
         app.write(_json.dumps(snapshots.snapshot(catalog)) + "\n")
         return 0

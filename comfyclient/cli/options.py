@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import click
 
+from comfyclient.cli.login_options import NO_LOGIN, LoginOptions
+
 if TYPE_CHECKING:
     from comfyclient.cli.app import App
 
@@ -71,20 +73,23 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None
 
 @dataclass(frozen=True, slots=True)
 class CatalogSource:
-    """Where the command line says that node definitions come from."""
+    """Where the command line says that node definitions come from. ``login`` is for the instance, if it is one."""
 
     url: str | None = None
     file: Path | None = None
     offline: bool = False
+    login: LoginOptions = NO_LOGIN
 
     @classmethod
-    def of(cls, url: str | None, file: Path | None, offline: bool) -> Self:
-        """Take the options; at most one of them may be given."""
+    def of(cls, url: str | None, file: Path | None, offline: bool, login: LoginOptions = NO_LOGIN) -> Self:
+        """Take the options; at most one of the first three may be given."""
         options = {"--url": url is not None, "--catalog": file is not None, "--offline": offline}
         given = [name for name, is_given in options.items() if is_given]
         if len(given) > 1:
             raise click.UsageError(f"{' and '.join(given)} exclude each other")
-        return cls(url, file, offline)
+        if login and (file is not None or offline):
+            raise click.UsageError(f"{given[0]} needs no login: it asks no instance")
+        return cls(url, file, offline, login)
 
 
 def common_options(command: _F) -> _F:

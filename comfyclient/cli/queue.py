@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from comfyclient.cli.login_options import NO_LOGIN, LoginOptions, login_options
 from comfyclient.cli.options import (
     SEED,
     common_options,
@@ -18,15 +19,19 @@ from comfyclient.cli.options import (
     set_option,
     url_option,
 )
+from comfyclient.cli.sections import SectionCommand
 
 __all__ = ["QueueOptions", "command"]
 
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """What the command line says. ``timeout`` is in seconds; ``seed`` is ``None`` without ``--seed``."""
+    """What the command line says. ``timeout`` is in seconds; ``seed`` is ``None`` without ``--seed``.
 
-    workflow: str
+    ``workflow`` is ``None`` if the credentials file of ``login`` must name it.
+    """
+
+    workflow: str | None
     url: str | None
     emulator: bool
     output: Path
@@ -42,14 +47,17 @@ class QueueOptions:
     template: str | None
     overwrite: bool
     frontend: str | None
+    login: LoginOptions = NO_LOGIN
 
 
 @click.command(
+    cls=SectionCommand,
     short_help="Run a workflow on an instance and bring its outputs home.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.argument("workflow")
+@click.argument("workflow", required=False)
 @url_option
+@login_options
 @click.option("--emulator", is_flag=True, help="Run it on an emulator made for this run: no server needed.")
 @click.option(
     "-o", "--output", metavar="DIR", type=click.Path(path_type=Path), default=Path("output"),
@@ -81,8 +89,9 @@ class QueueOptions:
 @events_option
 @common_options
 def command(
-    workflow: str,
+    workflow: str | None,
     url: str | None,
+    login: LoginOptions,
     emulator: bool,
     output: Path,
     assignments: tuple[str, ...],
@@ -111,6 +120,10 @@ def command(
     The paths of the saved files go to stdout, progress goes to stderr. Ctrl-C cancels what was queued; a second one
     leaves at once.
     """  # noqa: D301 - \b is how click is told not to wrap
+    if workflow is None and login.credentials_file is None:
+        raise click.MissingParameter(param_hint="'WORKFLOW'", param_type="argument")
+    if emulator and login:
+        raise click.UsageError("--emulator needs no login: nothing stands before it")
     if emulator and url is not None:
         raise click.UsageError("--emulator and --url exclude each other")
     if emulator and no_wait:
@@ -132,5 +145,6 @@ def command(
         template=template,
         overwrite=overwrite,
         frontend=frontend,
+        login=login,
     )
     return execute("queue_run:run", options)

@@ -10,16 +10,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient.cli.assign import Assignments
+from comfyclient.cli.credentials import given_login
 from comfyclient.cli.display import displaying
 from comfyclient.cli.failures import STOPPED, show_error
 from comfyclient.cli.follow import Fetch, Followed, follow, probe_folder, summary
 from comfyclient.cli.missing import hint_of_missing
-from comfyclient.cli.running import address_to_repeat, connect, run_async, temporary_folder
+from comfyclient.cli.running import connect, run_async, temporary_folder
 from comfyclient.cli.seeds import SeedPlan
 from comfyclient.cli.sources import load_workflow
 from comfyclient.cli.stopping import stop_jobs
 from comfyclient.cli.text import count
-from comfyclient.errors import CheckFailed, ComfyClientError, OutcomeUnknown, Problem, TransferError
+from comfyclient.errors import CheckFailed, ComfyClientError, ConfigError, OutcomeUnknown, Problem, TransferError
 from comfyclient.names import DEFAULT_TEMPLATE, Template
 from comfyclient.wire.records import JobState
 from comfyclient.workflow.check import check as check_prompt
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from comfyclient.cli.app import App
+    from comfyclient.cli.credentials import GivenLogin
     from comfyclient.cli.display import Display
     from comfyclient.cli.queue import QueueOptions
     from comfyclient.cli.running import Interrupts
@@ -56,12 +58,23 @@ def run(app: App, options: QueueOptions) -> int:
     Raises:
         ComfyClientError: Nothing was queued.
     """
-    workflow = load_workflow(app, options.workflow)
+    login = None if options.emulator else _login(app, options)
+    name = options.workflow or (login.workflow if login is not None else None)
+    if name is None:
+        raise ConfigError(
+            f"{options.login.credentials_file} names no workflow", hint="give WORKFLOW, or its third line"
+        )
+    workflow = load_workflow(app, name)
     assignments = Assignments(app, options.assignments)
     fetch = _fetch(app, options)
     rules_for(options.frontend)
-    order = _Order(workflow, assignments, fetch, app.path(options.workflow).parent)
+    order = _Order(workflow, assignments, fetch, app.path(name).parent, login)
     return run_async(app, lambda interrupts: _run(app, options, order, interrupts))
+
+
+def _login(app: App, options: QueueOptions) -> GivenLogin:
+    taken_by = "WORKFLOW" if options.workflow == "-" else None
+    return given_login(app, options.login, url=options.url, stdin_taken_by=taken_by)
 
 
 def _fetch(app: App, options: QueueOptions) -> Fetch | None:
@@ -77,12 +90,16 @@ def _fetch(app: App, options: QueueOptions) -> Fetch | None:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What is to be queued. ``folder`` is where the workflow's own files are looked for."""
+    """What is to be queued, and where: ``login`` is ``None`` for an emulator.
+
+    ``folder`` is where the workflow's own files are looked for.
+    """
 
     workflow: Workflow
     assignments: Assignments
     fetch: Fetch | None
     folder: Path
+    login: GivenLogin | None
 
 
 async def _run(app: App, options: QueueOptions, order: _Order, interrupts: Interrupts) -> int:
@@ -95,8 +112,8 @@ async def _run(app: App, options: QueueOptions, order: _Order, interrupts: Inter
 async def _run_on(
     app: App, options: QueueOptions, order: _Order, interrupts: Interrupts, emulator: Emulator | None
 ) -> int:
-    async with connect(app, url=options.url, emulator=emulator) as client:
-        order = _with_way_back(app, options, order, client)
+    async with connect(app, order.login, emulator=emulator) as client:
+        order = _with_way_back(options, order, client)
         maker = await _Maker.ready(app, options, order, client, emulator)
         first = await maker.make(0)
         for warning in maker.warnings:  # only now: the check says most of it better
@@ -111,11 +128,11 @@ async def _run_on(
         return queueing.finish()
 
 
-def _with_way_back(app: App, options: QueueOptions, order: _Order, client: ComfyClient) -> _Order:
+def _with_way_back(options: QueueOptions, order: _Order, client: ComfyClient) -> _Order:
     """The order, with the options of the command that fetches outputs later; an emulator is gone by then."""
-    if order.fetch is None or options.emulator:
+    if order.fetch is None or order.login is None:
         return order
-    again = order.fetch.command_options(str(options.output), address_to_repeat(app, client, options.url))
+    again = order.fetch.command_options(str(options.output), order.login.words(client.url))
     return replace(order, fetch=replace(order.fetch, options=again))
 
 

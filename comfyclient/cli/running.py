@@ -5,23 +5,39 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import dataclasses
 import shutil
 import signal
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from comfyclient.cli.failures import STOPPED, show_stopped
+from comfyclient.cli.logs import logging_to
+from comfyclient.errors import CertificateUntrusted, ConfigError, InstanceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 
+    from comfyclient.auth.detect import Kind
+    from comfyclient.auth.session import Session
+    from comfyclient.auth.store import StoredLogin
     from comfyclient.cli.app import App
+    from comfyclient.cli.credentials import GivenLogin
     from comfyclient.client import ComfyClient
     from comfyclient.emulator import Emulator
 
-__all__ = ["Interrupts", "address_to_repeat", "connect", "run_async", "temporary_folder"]
+__all__ = [
+    "Interrupts",
+    "connect",
+    "keep_renewed",
+    "kind_of",
+    "run_async",
+    "run_for",
+    "temporary_folder",
+    "waiting_for",
+]
 
 # The last is what a terminal sends when it is closed; Windows has none.
 _SIGNALS: Final = tuple(
@@ -30,6 +46,8 @@ _SIGNALS: Final = tuple(
 
 
 _TRIES: Final = 3
+_PAUSE: Final = 2.0  # seconds between two questions to an instance that is not up
+_T = TypeVar("_T")
 
 
 class Interrupts:
@@ -116,7 +134,7 @@ def run_async(app: App, run: Callable[[Interrupts], Coroutine[Any, Any, int]]) -
         interrupts.watch(asyncio.get_running_loop(), task)
         return await run(interrupts)
 
-    with interrupts.installed(), asyncio.Runner() as runner:
+    with interrupts.installed(), logging_to(app), asyncio.Runner() as runner:
         try:
             return runner.run(watched())
         except asyncio.CancelledError:
@@ -125,6 +143,49 @@ def run_async(app: App, run: Callable[[Interrupts], Coroutine[Any, Any, int]]) -
             if interrupts.stopped is not None:
                 show_stopped(app, interrupts.stopped)
             return STOPPED
+
+
+def run_for(app: App, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run an asynchronous part of a command for what it returns.
+
+    Raises:
+        KeyboardInterrupt: It was stopped; nothing was said of that.
+    """
+    found: list[_T] = []
+
+    async def run(interrupts: Interrupts) -> int:
+        interrupts.stopped = None
+        found.append(await work())
+        return 0
+
+    if run_async(app, run):
+        raise KeyboardInterrupt
+    return found[0]
+
+
+async def waiting_for(app: App, seconds: float | None, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Ask again and again until there is an answer, and say why there is none yet.
+
+    Args:
+        app: The application.
+        seconds: For how long; ``None`` asks once.
+        ask: Raises InstanceUnavailable as long as there is none.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline, reason = clock() + (seconds or 0), ""
+    while True:
+        try:
+            return await ask()
+        except CertificateUntrusted:
+            raise
+        except InstanceUnavailable as error:
+            left = deadline - clock()
+            if left <= 0:
+                raise
+            if str(error) != reason:
+                reason = str(error)
+                app.note(f"waiting: {reason}")
+        await asyncio.sleep(min(_PAUSE, left))
 
 
 @contextlib.contextmanager
@@ -148,17 +209,17 @@ def temporary_folder(interrupts: Interrupts) -> Iterator[Path]:
         remove()
 
 
-def address_to_repeat(app: App, client: ComfyClient, url: str | None) -> str | None:
-    """What ``--url`` must say in another command for the same instance; ``None`` if it is the default."""
-    return None if app.settings(url=url).url_from == "default" else str(client.url)
-
-
 @contextlib.asynccontextmanager
-async def connect(app: App, *, url: str | None = None, emulator: Emulator | None = None) -> AsyncIterator[ComfyClient]:
-    """A client of the instance that the settings name, or of an emulator, which is started for it.
+async def connect(
+    app: App, login: GivenLogin | None = None, *, emulator: Emulator | None = None
+) -> AsyncIterator[ComfyClient]:
+    """A client of the instance that is given, or of an emulator, which is started for it.
+
+    A stored login is stored again if the instance has renewed it.
 
     Raises:
-        ConfigError: The url makes no sense.
+        AuthError: The stored login does not let us in any more.
+        InstanceUnavailable: It is not up in the time that it is given.
     """
     from comfyclient.client import ComfyClient
 
@@ -166,5 +227,50 @@ async def connect(app: App, *, url: str | None = None, emulator: Emulator | None
         if emulator is not None:
             await stack.enter_async_context(emulator)
             app.note("the emulator runs this: pictures that need a model are simulated")
-        address = app.settings(url=url).url if emulator is None else emulator.url
-        yield await stack.enter_async_context(ComfyClient(address))
+            yield await stack.enter_async_context(ComfyClient(emulator.url))
+            return
+        assert login is not None
+        client = await stack.enter_async_context(
+            ComfyClient(
+                str(login.url),
+                credential=login.credential,
+                stored=login.stored,
+                tls=login.tls,
+                comfy_user=login.comfy_user,
+            )
+        )
+        if login.wait_ready is not None:
+            await client.wait_ready(login.wait_ready, waiting=lambda reason: app.note(f"waiting: {reason}"))
+        if login.stored is None or login.credential is not None:
+            yield client
+            return
+        session = await client.login()
+        try:
+            yield client
+        finally:
+            await keep_renewed(app, session, login.stored)
+
+
+async def keep_renewed(app: App, session: Session, stored: StoredLogin) -> None:
+    """Store a login again, if the instance has given it new cookies. What was refused changes nothing."""
+    from comfyclient.auth.detect.verdicts import Kind
+    from comfyclient.auth.remember import recall, remember
+
+    cookies = session.cookies.to_json()
+    renewed = session.generation > 0 or str(session.base) != stored.url
+    if not renewed and (cookies == stored.cookies or not cookies):
+        return
+    kept = remember(session, recall(stored).credential, fingerprint=stored.fingerprint, comfy_user=stored.comfy_user)
+    kept = dataclasses.replace(kept, kind=kind_of(session, Kind(stored.kind)).value, username=stored.username)
+    try:
+        where = await asyncio.to_thread(app.login_store().save, kept)
+    except ConfigError as error:
+        app.warn(f"the renewed login could not be kept: {error}")
+    else:
+        app.detail(f"the renewed login is kept in {where}")
+
+
+def kind_of(session: Session, outermost: Kind) -> Kind:
+    """Which login it is: the innermost, and the outermost if there is nothing else."""
+    kind = session.kind
+    return outermost if kind is None or kind == "open" else kind

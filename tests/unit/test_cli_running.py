@@ -1,11 +1,14 @@
 """Signals, and what an emulator of a command's own leaves behind."""
 
 import io
+import logging
 from pathlib import Path
 
 import pytest
 
+from comfyclient._redact import Secret
 from comfyclient.cli.failures import STOPPED
+from comfyclient.cli.logs import logging_to
 from comfyclient.cli.running import run_async, temporary_folder
 
 from ..cli_support import make_app  # noqa: TID252
@@ -63,3 +66,27 @@ def test_json_has_no_bytes_that_are_no_text(tmp_path):
     app.print_json({"file": "b\udcff"})
     app.flush()
     assert raw.getvalue() == b'{"file":"b\\udcff"}\n'
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        ({}, ["warning: w ***"]),
+        ({"quiet": True}, ["warning: w ***"]),
+        ({"verbosity": 1}, ["warning: w ***", "i"]),
+        ({"verbosity": 2}, ["warning: w ***", "i", "d"]),
+    ],
+)
+def test_what_the_library_logs_is_told_as_far_as_it_matters(tmp_path, rest, said):
+    app, secret = make_app(tmp_path, **rest), Secret("a-log-secret")
+    log = logging.getLogger("comfyclient.auth")
+    before = logging.getLogger("comfyclient").level
+    with logging_to(app):
+        log.warning("w %s", secret.reveal())
+        log.info("i")
+        log.debug("d")
+        logging.getLogger("comfyclient.emulator.core").error("an emulated server's own")
+        logging.getLogger("another").error("somebody else's")
+    log.warning("after")
+    assert app.stderr.getvalue().splitlines() == said
+    assert logging.getLogger("comfyclient").level == before
