@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from comfyclient._redact import Secret
-from comfyclient.auth.address import read_address
+from comfyclient.auth.address import read_address, same_origin
 from comfyclient.auth.credential import Credential
 from comfyclient.auth.remember import recall
 from comfyclient.auth.tls import TLS
@@ -20,7 +20,7 @@ from comfyclient.cli.secretsources import LETS_IN, CredentialsFile, collect
 from comfyclient.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from yarl import URL
 
@@ -98,7 +98,8 @@ def given_login(
     _warn_of_secrets_in_sight(app, options, in_url if url is not None else None)
     base, stored = _stored_if_usable(app, base) if anew else stored_login(app, base)
     url_is_option = settings.url_from == "option"
-    credential = collect(options, lines, in_url, app.environ, files, base=base, url_is_option=url_is_option)
+    environ = _environment_for(app, base)
+    credential = collect(options, lines, in_url, environ, files, base=base, url_is_option=url_is_option)
     credential = replace(credential, headers=dict(_headers(options, files)))
     _check_access(credential)
     if not (anew and _is_lone_name(credential)):
@@ -128,12 +129,17 @@ def stored_login(app: App, base: URL) -> tuple[URL, StoredLogin | None]:
     store = app.login_store()
     stored = store.load(base)
     if stored is None and base.scheme == "http":
-        secure = base.with_scheme("https").with_port(443 if base.port == 80 else base.port)
+        secure = _by_https(base)
         stored = store.load(secure)
         if stored is not None:
             app.detail(f"the login is for https: using {secure}")
             return secure, stored
     return base, stored
+
+
+def _by_https(base: URL) -> URL:
+    """Where an instance is that wants https, if the address says http."""
+    return base.with_scheme("https").with_port(None if base.port == 80 else base.port)
 
 
 def _stored_if_usable(app: App, base: URL) -> tuple[URL, StoredLogin | None]:
@@ -145,6 +151,18 @@ def _stored_if_usable(app: App, base: URL) -> tuple[URL, StoredLogin | None]:
         app.detail(f"the login that is kept is of no use: {error}")
         return base, None
     return found, stored
+
+
+def _environment_for(app: App, base: URL) -> Mapping[str, str]:
+    """The environment, without its credential if it names an instance, and this is another."""
+    named = app.environ.get("COMFYCLIENT_URL")
+    if not named:
+        return app.environ
+    home, _ = read_address(named)
+    if same_origin(home, base) or (home.scheme == "http" and same_origin(_by_https(home), base)):
+        return app.environ
+    app.detail("the credential in the environment is for the instance of COMFYCLIENT_URL, and is not sent to another")
+    return {}
 
 
 def _warn_of_secrets_in_sight(app: App, options: LoginOptions, in_url: Credential | None) -> None:

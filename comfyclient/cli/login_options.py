@@ -21,8 +21,8 @@ _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.1
 _SECTION: Final = "Login"
 _NOTE: Final = (
     "COMFYCLIENT_USERNAME, _PASSWORD, _PASSWORD_FILE, _TOKEN, _TOKEN_FILE, _API_KEY, _ACCESS_ID, _ACCESS_SECRET, "
-    "_COOKIES, _TLS_FINGERPRINT, _CA_FILE and _COMFY_USER do the same, for whatever instance a command talks to. "
-    "Options go before them, and both before what `comfyclient login` keeps."
+    "_COOKIES, _TLS_FINGERPRINT, _CA_FILE and _COMFY_USER do the same, for the instance of COMFYCLIENT_URL; "
+    "without that variable, for whatever instance a command talks to. Options go before them, and both before what `comfyclient login` keeps."
 )
 
 

@@ -560,3 +560,22 @@ def test_no_end_of_a_command_tells_a_secret(odd, way, flags, tmp_path_factory):
     forms = [secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]]
     forms.append(base64.b64encode(secret.encode()).decode().rstrip("=")[:-1])
     assert not [form for form in forms if form in shown]
+
+
+@pytest.mark.parametrize(
+    ("home", "url", "goes"),
+    [
+        ("http://h:1", "http://h:1/prefix", True),
+        ("https://h", "https://h:443", True),
+        ("http://h", "http://other", False),
+        ("http://h:1", "http://h:2", False),
+        ("http://h", "http://h:443", False),
+        ("https://h", "http://h", False),
+        ("", "http://anywhere", True),
+    ],
+)
+def test_the_environments_credential_stays_with_the_instance_that_it_names(home, url, goes, tmp_path):
+    environ = {"COMFYCLIENT_URL": home, "COMFYCLIENT_TOKEN": SECRET}
+    assert credential(tmp_path, "--url", url, environ=environ) == ({"token": SECRET} if goes else None)
+    if home:
+        assert credential(tmp_path, environ=environ) == {"token": SECRET}
