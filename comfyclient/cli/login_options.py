@@ -22,7 +22,8 @@ _SECTION: Final = "Login"
 _NOTE: Final = (
     "COMFYCLIENT_USERNAME, _PASSWORD, _PASSWORD_FILE, _TOKEN, _TOKEN_FILE, _API_KEY, _ACCESS_ID, _ACCESS_SECRET, "
     "_COOKIES, _TLS_FINGERPRINT, _CA_FILE and _COMFY_USER do the same, for the instance of COMFYCLIENT_URL; "
-    "without that variable, for whatever instance a command talks to. Options go before them, and both before what `comfyclient login` keeps."
+    "without that variable, for whatever instance a command talks to. Options go before them, and both before what "
+    "`comfyclient login` keeps."
 )
 
 
