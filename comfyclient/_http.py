@@ -132,7 +132,7 @@ class Http:
             sent = {**self.session.headers(url), **(headers or {})}
             body = data() if callable(data) else data
             async with self._transport.send(method, url, data=body, headers=sent, timeout=timeout) as response:
-                self.session.absorb(url, response.headers)
+                self.session.absorb(url, response.headers, generation)
                 if _PLACEHOLDER in response.headers:
                     raise InstanceStarting(f"{self.origin}: the proxy is there, ComfyUI behind it is not up")
                 if not await self._kept_out(method, url, response, generation):
@@ -172,7 +172,7 @@ class Http:
             AuthError: There is no credential.
         """
         if not login_wanted(url, response.status, response.headers):
-            self.session.worked = True
+            self.session.worked |= response.status == 200
             return False
         if not self.session.active:
             if response.status != 200 and (error := await self.session.explain()) is not None:

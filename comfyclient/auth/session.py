@@ -148,8 +148,15 @@ class Session:
         """What the websocket's URL carries besides."""
         return self._auth.socket_query(url) if self._auth is not None else {}
 
-    def absorb(self, url: URL, headers: Mapping[str, str]) -> None:
-        """Keep the cookies of an answer."""
+    def absorb(self, url: URL, headers: Mapping[str, str], generation: int) -> None:
+        """Keep the cookies of an answer to a request of this generation.
+
+        A late answer to an earlier one may end the session that it belonged to, which is not ours any more.
+        """
+        if generation == self.generation and not self._gate.locked():
+            self._absorb(url, headers)
+
+    def _absorb(self, url: URL, headers: Mapping[str, str]) -> None:
         if "Set-Cookie" not in headers:
             return
         values = headers.getall("Set-Cookie")  # type: ignore[attr-defined]
@@ -157,13 +164,13 @@ class Session:
             self._mask()
 
     async def enter(self) -> int:
-        """Log in, if that has not been done. Returns the generation.
+        """Log in, if that has not been done, or wait for who does. Returns the generation.
 
         Raises:
             AuthError: The instance does not let us in.
             InstanceUnavailable: It cannot be asked, or is still starting.
         """
-        if not self._entered:
+        if not self._entered or self._gate.locked():
             async with self._gate:
                 if not self._entered:
                     self._raise_failure()
@@ -186,9 +193,16 @@ class Session:
                 if not self.worked and not self._remembered:
                     raise LoginRefused(f"{self.base.origin()} did not accept {self._what()}", hint=_SPELLING)
                 raise self._expired("is not accepted any more")
-            self._count_renewal()
+            self._refuse_too_many()
             _log.info("%s: the login has expired; logging in anew", self.base.origin())
-            await self._attempt()
+            try:
+                await self._attempt()
+            except InstanceUnavailable:
+                raise  # the credential was not tried
+            except BaseException:
+                self._count_renewal()
+                raise
+            self._count_renewal()
             self._remembered = False
             self.generation += 1
 
@@ -216,7 +230,7 @@ class Session:
             raise AuthError(f"the login leads to {target.raw_host}; nothing was sent there")
         sent = {**self.headers(target), **(headers or {})}
         async with self._transport.send(method, target, headers=sent, data=data, timeout=_LOGIN_TIMEOUT) as response:
-            self.absorb(target, response.headers)
+            self._absorb(target, response.headers)
             return await read_reply(response, f"{method} {target.path}", target, _PAGE_CAP)
 
     def _restore(self, known: Known, credential: Credential | None) -> None:
@@ -233,13 +247,15 @@ class Session:
         found_out_anew = self._remembered and bool(self._credential)
         return found_out_anew or (self._auth is not None and self._auth.renewable)
 
-    def _count_renewal(self) -> None:
+    def _refuse_too_many(self) -> None:
         now = asyncio.get_running_loop().time()
         while self._renewals and now - self._renewals[0] > _RENEWAL_WINDOW:
             self._renewals.popleft()
         if len(self._renewals) >= _RENEWALS:
             raise self._expired(f"expired {_RENEWALS} times within {_RENEWAL_WINDOW / 60:.0f} minutes")
-        self._renewals.append(now)
+
+    def _count_renewal(self) -> None:
+        self._renewals.append(asyncio.get_running_loop().time())
 
     def _expired(self, what: str) -> CredentialsExpired:
         return CredentialsExpired(
@@ -264,10 +280,15 @@ class Session:
             raise type(self._failure)(self._failure.message, hint=self._failure.hint)
 
     async def _attempt(self) -> None:
+        """Log in. What fails leaves everything as it was, so that it can be tried again."""
+        before = self.base, self.kind, self._auth, self._jar, self._remembered
         try:
             await self._log_in()
-        except LoginRefused as error:
-            self._failure = error
+        except BaseException as error:
+            self.base, self.kind, self._auth, self._jar, self._remembered = before
+            self._mask()
+            if isinstance(error, LoginRefused):
+                self._failure = error
             raise
 
     async def _log_in(self) -> None:
