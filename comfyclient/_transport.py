@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -134,6 +135,7 @@ class Transport:
                 headers=headers,
                 timeout=timeout or aiohttp.ClientTimeout(total=self.timeout, sock_connect=_CONNECT_TIMEOUT),
                 allow_redirects=False,
+                **self._proxy(url),
             ) as response:
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
@@ -145,6 +147,17 @@ class Transport:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    def _proxy(self, url: URL) -> dict[str, Any]:
+        """The proxy that the environment names; no login of ``.netrc``, which aiohttp would add."""
+        if not self.trust_env or urllib.request.proxy_bypass(url.host or ""):
+            return {}
+        found = urllib.request.getproxies().get(url.scheme)
+        if not found:
+            return {}
+        proxy = type(url)(found)
+        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
+        return {"proxy": proxy.with_user(None), "proxy_auth": auth}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._closed:
@@ -158,7 +171,6 @@ class Transport:
                     "Accept-Encoding": "gzip, deflate",
                 },
                 cookie_jar=aiohttp.DummyCookieJar(),  # cookies belong to logins, which send their own
-                trust_env=self.trust_env,
             )
         return self._session
 

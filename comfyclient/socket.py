@@ -12,6 +12,7 @@ import logging
 import random
 from typing import TYPE_CHECKING, Final
 
+from multidict import CIMultiDict
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
@@ -113,7 +114,10 @@ class EventSocket:
         failures = 0
         try:
             while True:
-                refused = await self._connection()
+                try:
+                    refused = await self._connection()
+                except Exception as error:  # noqa: BLE001 - an answer nobody thought of must not end the attempts
+                    self.error, refused = _explain(error), True
                 failures = 0 if self.connected else failures + 1
                 self._set_connected(up=False)
                 await asyncio.sleep(_delay(failures, _REFUSED_FIRST if refused else _BACKOFF_FIRST))
@@ -141,7 +145,7 @@ class EventSocket:
         session, response = self._http.session, refusal.response
         if self._generation == self._in_vain or not session.active:
             return False
-        if not login_wanted(self._http.url("/ws"), response.status_code, response.headers):
+        if not login_wanted(self._http.url("/ws"), response.status_code, CIMultiDict(response.headers.raw_items())):
             return False
         try:
             await session.renew(self._generation)

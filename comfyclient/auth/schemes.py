@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import quote
 
 from comfyclient._redact import Secret
 from comfyclient.auth.cookies import Cookie, read_netscape, read_pasted
@@ -285,7 +284,7 @@ class TokenLogin(Auth):
 
     async def login(self, door: Door) -> None:
         """See `Auth.login`."""
-        url = door.base.joinpath("prompt").with_query(f"token={quote(self._token.reveal(), safe='')}")
+        url = door.base.joinpath("prompt").with_query({"token": self._token.reveal()})
         reply = await door.send("GET", url, headers={"Accept": "application/json"})
         if reply.status in {401, 403}:
             raise LoginRefused(f"{door.base.origin()}: the token is wrong (HTTP {reply.status})")

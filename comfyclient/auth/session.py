@@ -195,14 +195,7 @@ class Session:
                 raise self._expired("is not accepted any more")
             self._refuse_too_many()
             _log.info("%s: the login has expired; logging in anew", self.base.origin())
-            try:
-                await self._attempt()
-            except InstanceUnavailable:
-                raise  # the credential was not tried
-            except BaseException:
-                self._count_renewal()
-                raise
-            self._count_renewal()
+            await self._attempt_anew()
             self._remembered = False
             self.generation += 1
 
@@ -254,9 +247,6 @@ class Session:
         if len(self._renewals) >= _RENEWALS:
             raise self._expired(f"expired {_RENEWALS} times within {_RENEWAL_WINDOW / 60:.0f} minutes")
 
-    def _count_renewal(self) -> None:
-        self._renewals.append(asyncio.get_running_loop().time())
-
     def _expired(self, what: str) -> CredentialsExpired:
         return CredentialsExpired(
             f"{self.base.origin()}: the login ({self.scheme or 'none'}) {what}",
@@ -305,7 +295,7 @@ class Session:
         if verdict.waits:
             raise unusable(verdict, base)
         if self._given is not None:
-            await self._enter_with(self._given.adapted(verdict), verdict)
+            await self._enter_with(self._given.adapted(verdict), verdict, check=verdict.wants_login)
         elif self._credential is not None:
             await self._detect(self._credential, verdict)
 
@@ -361,6 +351,23 @@ class Session:
             name = verdict.name if verdict.kind is Kind.CLOUDFLARE_ACCESS else found.name
             raise LoginRefused(f"{self.base.origin()}: {name} did not accept {self._what()}", hint=_SPELLING)
         raise unusable(verdict, self.base)
+
+    async def _attempt_anew(self) -> None:
+        """Log in once more. It counts, unless the credential was not even tried."""
+        now = asyncio.get_running_loop().time()
+        try:
+            await self._attempt()
+        except InstanceUnavailable:
+            raise
+        except LoginRefused:
+            if self.worked:
+                self._failure = self._expired("is not accepted any more")
+            self._renewals.append(now)
+            self._raise_failure()
+        except BaseException:
+            self._renewals.append(now)
+            raise
+        self._renewals.append(now)
 
     def _reset(self) -> None:
         self._auth = None
