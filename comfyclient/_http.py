@@ -97,6 +97,7 @@ class Http:
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - the library's, not a wait of ours
         cap: int = JSON_CAP,
+        safe: bool = False,
     ) -> Reply:
         """Send a request and read the answer to its end, whatever its status.
 
@@ -107,7 +108,9 @@ class Http:
                 status says what matters.
             AuthError: The instance does not let us in.
         """
-        async with self.stream(method, path, params=params, data=data, headers=headers, timeout=timeout) as response:
+        async with self.stream(
+            method, path, params=params, data=data, headers=headers, timeout=timeout, safe=safe
+        ) as response:
             return await read_reply(response, f"{method} {path}", self.url(path, params), cap)
 
     @contextlib.asynccontextmanager
@@ -120,14 +123,15 @@ class Http:
         data: bytes | Callable[[], Any] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - the library's, not a wait of ours
+        safe: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and hand over the answer unread. Errors while it is read are translated as well.
 
         A request that only the login kept from ComfyUI is sent again after one more login. ``data`` that can be read
-        only once is given as a function that makes it.
+        only once is given as a function that makes it. ``safe``: doing it twice is harmless, as it is for every GET.
         """
         for again in (False, True):
-            generation = await self.session.enter()
+            generation = await self._enter()
             url = self.url(path, params)
             sent = {**self.session.headers(url), **(headers or {})}
             body = data() if callable(data) else data
@@ -135,15 +139,12 @@ class Http:
                 self.session.absorb(url, response.headers, generation)
                 if _PLACEHOLDER in response.headers:
                     raise InstanceStarting(f"{self.origin}: the proxy is there, ComfyUI behind it is not up")
-                if not await self._kept_out(method, url, response, generation):
+                if not await self._kept_out(method, url, response, generation, safe=safe or method == "GET"):
                     yield response
                     return
             if again:
                 raise self.session.loop(url)
-            try:
-                await self.session.renew(generation)
-            except InstanceUnavailable as error:  # the request got no further than the login
-                raise NeverSentError(error.message, hint=error.hint) from None
+            await self._enter(generation)
 
     @contextlib.asynccontextmanager
     async def elsewhere(
@@ -163,9 +164,25 @@ class Http:
 
     async def close(self) -> None:
         """Close every connection. There will be no other."""
-        await self._transport.close()
+        try:
+            await self.session.close()
+        finally:
+            await self._transport.close()
 
-    async def _kept_out(self, method: str, url: URL, response: aiohttp.ClientResponse, generation: int) -> bool:
+    async def _enter(self, expired: int | None = None) -> int:
+        """Log in if need be; anew, if the login of that generation has expired."""
+        try:
+            if expired is not None:
+                await self.session.renew(expired)
+            return await self.session.enter()
+        except InstanceStarting:
+            raise
+        except InstanceUnavailable as error:  # the request got no further than the login
+            raise NeverSentError(error.message, hint=error.hint) from None
+
+    async def _kept_out(
+        self, method: str, url: URL, response: aiohttp.ClientResponse, generation: int, *, safe: bool
+    ) -> bool:
         """Whether the answer is that of a login whose credential has expired.
 
         Raises:
@@ -175,15 +192,17 @@ class Http:
             self.session.worked |= response.status == 200
             return False
         if not self.session.active:
-            if response.status != 200 and (error := await self.session.explain()) is not None:
+            if (response.status != 200 or method == "GET") and (error := await self.session.explain()) is not None:
                 raise error
             return False
-        if response.status != 200 or method != "POST" or generation != self.session.generation:
+        if response.status != 200 or safe:
             return True
         # A web page in place of an answer may come from anywhere on the way back, and the request may have been acted
-        # upon. Only if another request is kept out as well, it was not.
-        reply = await self.session.send("GET", "/prompt")
-        return login_wanted(reply.url, reply.status, reply.headers)
+        # upon. Only if another request with the same login is kept out as well, it was not.
+        if await self._enter() != generation:
+            return False
+        reply = await self.session.ask("/prompt")
+        return generation == self.session.generation and login_wanted(reply.url, reply.status, reply.headers)
 
 
 def refusal(reply: Reply) -> ComfyClientError:

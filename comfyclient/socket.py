@@ -36,6 +36,7 @@ _REGISTER_TIMEOUT: Final = 5.0
 _PATIENCE: Final = 5.0  # for the first attempt: some proxies swallow handshakes, and jobs can do without
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 30.0
 _REFUSED_FIRST: Final = 5.0  # a server that answered and refused will not change its mind soon
+_HEALTHY: Final = 60.0  # seconds that a connection must have lasted for the next to be tried soon
 
 # Its own level, so that a program that logs everything does not log the headers of the handshake.
 _log = logging.getLogger("comfyclient.socket")
@@ -78,6 +79,7 @@ class EventSocket:
         self._connection_open: ClientConnection | None = None
         self._generation, self._in_vain = 0, -1
         self._closed = False
+        self._registered_at = 0.0
         self.connected = False
         self.error: str | None = None
 
@@ -118,7 +120,8 @@ class EventSocket:
                     refused = await self._connection()
                 except Exception as error:  # noqa: BLE001 - an answer nobody thought of must not end the attempts
                     self.error, refused = _explain(error), True
-                failures = 0 if self.connected else failures + 1
+                lasted = self.connected and asyncio.get_running_loop().time() - self._registered_at >= _HEALTHY
+                failures = 0 if lasted else failures + 1
                 self._set_connected(up=False)
                 await asyncio.sleep(_delay(failures, _REFUSED_FIRST if refused else _BACKOFF_FIRST))
         finally:
@@ -129,6 +132,7 @@ class EventSocket:
         try:
             async with await self._connect() as connection:
                 self._connection_open = connection
+                self._absorb(connection)
                 await self._serve(connection)
             self.error = "the server closed the websocket"
         except Exception as error:  # noqa: BLE001 - whatever it is, jobs can do without the socket
@@ -139,6 +143,12 @@ class EventSocket:
         finally:
             self._connection_open = None
         return False
+
+    def _absorb(self, connection: ClientConnection) -> None:
+        """Some logins change their cookie with any answer, the one to the handshake too."""
+        if connection.response is not None:
+            headers = CIMultiDict(connection.response.headers.raw_items())
+            self._http.session.absorb(self._http.url("/ws"), headers, self._generation)
 
     async def _renewed(self, refusal: InvalidStatus) -> bool:
         """Log in anew, if that is what the refusal of a handshake asks for. Returns whether that was done."""
@@ -185,6 +195,7 @@ class EventSocket:
                 if isinstance(message, Status) and message.sid is not None:
                     break
         self._in_vain = -1
+        self._registered_at = asyncio.get_running_loop().time()
         self._set_connected(up=True)
         on_frame = self._on_frame
         async for frame in connection:

@@ -11,7 +11,7 @@ from comfyclient._redact import Secret
 from comfyclient.auth.address import same_origin
 from comfyclient.auth.forms import find_login_form, is_comfyui_login, is_unclaimed
 from comfyclient.auth.schemes import Auth
-from comfyclient.errors import AuthError, LoginRefused
+from comfyclient.errors import AuthError, InstanceUnavailable, LoginRefused
 
 if TYPE_CHECKING:
     from comfyclient._transport import Reply
@@ -95,8 +95,10 @@ class FormLogin(Auth):
         reply = await door.send("POST", url.with_query(None), headers=headers, data=body)
         if "wrong_password" in reply.headers.get("Location", ""):
             raise LoginRefused(f"{origin}: ComfyUI-Login says that the password is wrong", hint="is it spelled right?")
+        _refuse_trouble(door, reply)
         if reply.status not in _REDIRECTS | {200}:
             raise AuthError(f"{origin}: the login page answered HTTP {reply.status}")
+        self.sure = reply.status in _REDIRECTS
 
 
 async def _follow(
@@ -116,6 +118,8 @@ async def _follow(
         headers["Referer"] = str(referer.with_query(None).with_fragment(None))
     for _ in range(_HOPS):
         reply = await door.send("GET" if data is None else "POST", url, headers=headers, data=data)
+        if fields is None or data is not None:  # what comes after the form is ComfyUI's
+            _refuse_trouble(door, reply)
         if reply.status not in _REDIRECTS:
             return url, reply
         if data is not None and reply.status in {307, 308}:
@@ -125,10 +129,20 @@ async def _follow(
     raise AuthError(f"the login page at {door.base.origin()} redirects without end")
 
 
+def _refuse_trouble(door: Door, reply: Reply) -> None:
+    """A login that fails for a moment says nothing about the password."""
+    if reply.status == 429 or reply.status >= 500:
+        raise InstanceUnavailable(
+            f"{door.base.origin()}: the login answered HTTP {reply.status}", hint="try again in a moment"
+        )
+
+
 def _target(door: Door, url: URL, location: str) -> URL:
     try:
         target = url.join(URL(location))
         here = same_origin(target, door.base)
+        if target.scheme not in {"http", "https"} or not target.raw_host:
+            raise ValueError("no page")
     except ValueError:
         raise AuthError(f"the login page at {door.base.origin()} redirects to an unreadable address") from None
     if not here:

@@ -84,10 +84,12 @@ class Auth:
     Attributes:
         name: What messages call it.
         renewable: Whether `login` may be repeated when the session has expired.
+        sure: Whether the last `login` is known to have been accepted.
     """
 
     name: str = "login"
     renewable: bool = False
+    sure: bool = False
 
     def headers(self, url: URL) -> Mapping[str, str]:  # noqa: ARG002 - for subclasses
         """What every request to ``url`` carries. It is asked for anew for each, and for the instance's origin only."""
@@ -287,7 +289,7 @@ class TokenLogin(Auth):
         url = door.base.joinpath("prompt").with_query({"token": self._token.reveal()})
         reply = await door.send("GET", url, headers={"Accept": "application/json"})
         if reply.status in {401, 403}:
-            raise LoginRefused(f"{door.base.origin()}: the token is wrong (HTTP {reply.status})")
+            raise LoginRefused(f"{door.base.origin()}: the token is wrong (HTTP {reply.status})", hint="is it current?")
         if not any(name.endswith("_auth_token") for name in door.cookies.names):
             raise AuthError(
                 f"{door.base.origin()} gave no cookie for the token (HTTP {reply.status})",
@@ -332,6 +334,7 @@ class _Together(Auth):
     async def login(self, door: Door) -> None:
         for scheme in self.schemes:
             await scheme.login(door)
+        self.sure = any(scheme.sure for scheme in self.schemes)
 
     def adapted(self, verdict: Verdict) -> Auth:
         return _Together([scheme.adapted(verdict) for scheme in self.schemes])

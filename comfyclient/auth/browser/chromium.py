@@ -14,9 +14,9 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from comfyclient._redact import RedactingFilter
 from comfyclient.errors import AuthError, ConfigError
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ _PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chr
 _PROGRAM_VARIABLE: Final = "COMFYCLIENT_BROWSER"
 _START_TIMEOUT: Final = 60.0  # seconds
 _END_TIMEOUT: Final = 45.0  # Playwright itself kills a browser that does not end after 30 s
+_REMOVALS, _REMOVAL_PAUSE = 20, 0.1
 _INSTALL: Final = "`playwright install chromium` installs one; or name one with --browser-path, or $COMFYCLIENT_BROWSER"
 
 _log = logging.getLogger("comfyclient.auth")
-_log.addFilter(RedactingFilter())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class Chromium:
         self._starting: asyncio.Task[BrowserContext] | None = None
         self._playwright: Playwright | None = None
         self._browser: Browser | None = None
+        self._profile: Path | None = None
 
     async def __aenter__(self) -> BrowserContext:
         _check_screen(self._settings)
@@ -91,6 +92,7 @@ class Chromium:
         with translated("the browser does not start"):
             self._playwright = await async_playwright().start()
             self._browser = await self._launch(self._playwright)
+            self._profile = await _profile_of(self._browser)
             return await self._browser.new_context(
                 accept_downloads=False,
                 ignore_https_errors=self._settings.any_certificate,
@@ -107,6 +109,7 @@ class Chromium:
             "executable_path": _program(self._settings.executable_path, playwright.chromium.executable_path),
             "args": _switches(self._settings),
             "timeout": _START_TIMEOUT * 1000,
+            "handle_sigint": False,  # Ctrl-C reaches Playwright's process too; we end it, in our order
         }
         if not _is_root():
             try:
@@ -138,6 +141,8 @@ class Chromium:
             with contextlib.suppress(Error):  # it is gone already
                 await self._browser.close()
         await self._playwright.stop()
+        if self._profile is not None:
+            await _remove(self._profile)
 
 
 @contextlib.contextmanager
@@ -173,6 +178,25 @@ def _known_reason(text: str) -> str | None:
     if "Timeout" in text:
         return "it took too long"
     return None
+
+
+async def _profile_of(browser: Browser) -> Path | None:
+    """The temporary folder that Playwright made for it. A browser that breaks down may leave it behind."""
+    session = await browser.new_browser_cdp_session()
+    command = str((await session.send("SystemInfo.getInfo")).get("commandLine"))
+    await session.detach()
+    found = re.search(r"--user-data-dir=(.*?[/\\]playwright_\w+-\w+)", command)
+    return Path(found[1]) if found else None
+
+
+async def _remove(profile: Path) -> None:
+    """Delete it, if it is still there. What is left of a browser may write into it for a moment."""
+    for _ in range(_REMOVALS):
+        await asyncio.to_thread(shutil.rmtree, profile, ignore_errors=True)
+        if not await asyncio.to_thread(profile.exists):
+            return
+        await asyncio.sleep(_REMOVAL_PAUSE)
+    _log.warning("the browser's folder cannot be deleted: %s", profile)
 
 
 def _load() -> Any:

@@ -6,7 +6,8 @@ meantime gets nothing: the texts go with a script that only such a document runs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from yarl import URL
@@ -14,7 +15,7 @@ from yarl import URL
 if TYPE_CHECKING:
     from playwright.async_api import Frame
 
-__all__ = ["Form", "fill", "find", "send", "web_url"]
+__all__ = ["Form", "fill", "find", "page_text", "send", "web_url"]
 
 _FIND: Final = r"""
     const TYPED = ["text", "email", "tel"];
@@ -134,7 +135,8 @@ _SEND: Final = (
     return "sent";
 }"""
 )
-_BUTTON_PATIENCE: Final = 3000  # ms
+_BUTTON_PATIENCE: Final = 3.0  # seconds
+_PATIENCE: Final = 2.0  # seconds; a document that is about to make place for another one does not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +154,8 @@ class Form:
     frame: Frame
     origin: URL
     step: Literal["password", "username"]
-    action: URL | None
-    wanted: dict[str, Any]
+    action: URL | None = field(repr=False)
+    wanted: dict[str, Any] = field(repr=False)
 
 
 async def find(frame: Frame) -> Form | None:
@@ -181,8 +183,15 @@ async def send(form: Form) -> Literal["sent", "disabled", "invalid", "changed"]:
         ``"sent"``, also if that cannot be known; ``"disabled"``: the button cannot be pressed; ``"invalid"``: the form
         says that fields are wrong; ``"changed"``: it is not there any more, and was not sent.
     """
-    answer = await _evaluate(form.frame, _SEND, {"wanted": form.wanted, "patience": _BUTTON_PATIENCE})
+    argument = {"wanted": form.wanted, "patience": _BUTTON_PATIENCE * 1000}
+    answer = await _evaluate(form.frame, _SEND, argument, _BUTTON_PATIENCE + _PATIENCE)
     return answer if answer in {"disabled", "invalid", "changed"} else "sent"
+
+
+async def page_text(form: Form) -> str | None:
+    """The HTML that the form's document has become; ``None`` if it goes away."""
+    text = await _evaluate(form.frame, "() => document.documentElement.outerHTML", None)
+    return text if isinstance(text, str) else None
 
 
 def web_url(text: str) -> URL | None:
@@ -195,11 +204,12 @@ def web_url(text: str) -> URL | None:
     return url if usable else None
 
 
-async def _evaluate(frame: Frame, script: str, argument: Any) -> Any:
-    """What the script returns; ``None`` if the document went away under it."""
+async def _evaluate(frame: Frame, script: str, argument: Any, seconds: float = _PATIENCE) -> Any:
+    """What the script returns; ``None`` if the document goes away under it, or does not answer."""
     from playwright.async_api import Error
 
     try:
-        return await frame.evaluate(script, argument)
-    except Error:  # the next look sees what is there instead, or that the browser is gone
+        async with asyncio.timeout(seconds):
+            return await frame.evaluate(script, argument)
+    except (Error, TimeoutError):  # the next look sees what is there instead, or that the browser is gone
         return None

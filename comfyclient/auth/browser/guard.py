@@ -31,19 +31,26 @@ _COUNTED: Final = frozenset({"document", "xhr", "fetch"})
 class Traffic:
     """What has been going on in the pages since `mark`.
 
+    Args:
+        context: The browser.
+        belongs: Whether what is sent to a url may be the login; what others answer says nothing about it.
+
     Attributes:
         sent: How many requests.
         navigated: Whether a document was among them.
-        fault: Why the server could not judge what it was sent: ``"HTTP 500"``, ``"no answer"``; else ``None``.
+        fault: Why the server could not judge what was posted: ``"HTTP 500"``, ``"no answer"``; else ``None``.
+        rejected: The HTTP status, 4xx, of a page that came in answer to a form; else ``None``.
     """
 
-    def __init__(self, context: BrowserContext) -> None:
+    def __init__(self, context: BrowserContext, belongs: Callable[[URL], bool]) -> None:
+        self._belongs = belongs
         self._clock = asyncio.get_running_loop().time
         self._under_way: set[Request] = set()
         self._last = self._marked = self._clock()
         self.sent = 0
         self.navigated = False
         self.fault: str | None = None
+        self.rejected: int | None = None
         context.on("request", self._begun)
         context.on("response", self._answered)
         context.on("requestfinished", self._ended)
@@ -53,7 +60,7 @@ class Traffic:
         """Begin to count: something is about to be sent."""
         self.sent = 0
         self.navigated = False
-        self.fault = None
+        self.fault = self.rejected = None
         self._last = self._marked = self._clock()
 
     @property
@@ -78,13 +85,22 @@ class Traffic:
             self._marked = self._last
 
     def _answered(self, response: Response) -> None:
-        if response.request.method != "GET" and (response.status >= 500 or response.status == 429):
-            self.fault = f"HTTP {response.status}"
+        request, status = response.request, response.status
+        if not self._is_login(request):
+            return
+        if status >= 500 or status == 429:
+            self.fault = f"HTTP {status}"
+        elif status >= 400 and request.resource_type == "document":
+            self.rejected = status
 
     def _failed(self, request: Request) -> None:
-        if request.method != "GET" and "ERR_ABORTED" not in (request.failure or ""):  # that was the page's own doing
+        if self._is_login(request) and "ERR_ABORTED" not in (request.failure or ""):  # that was the page's own doing
             self.fault = "no answer"
         self._ended(request)
+
+    def _is_login(self, request: Request) -> bool:
+        url = web_url(request.url)
+        return request.method == "POST" and url is not None and self._belongs(url)
 
     def _ended(self, request: Request) -> None:
         if request in self._under_way:

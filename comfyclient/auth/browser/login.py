@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yarl import URL
 
-from comfyclient._redact import RedactingFilter, Secret
+from comfyclient._redact import Secret
 from comfyclient.auth.address import is_loopback
 from comfyclient.auth.browser.chromium import Chromium, Settings, network_error, translated
 from comfyclient.auth.browser.forms import web_url
@@ -36,7 +36,6 @@ _CHECKS: Final = 2.0  # seconds between questions to the instance while the cook
 _LONGEST: Final = 200
 
 _log = logging.getLogger("comfyclient.auth")
-_log.addFilter(RedactingFilter())
 
 
 class BrowserLogin(Auth):

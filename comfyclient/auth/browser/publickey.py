@@ -70,4 +70,6 @@ def _element(der: bytes, at: int) -> tuple[int, int, int]:
     if size & 0x80:
         digits = size & 0x7F
         size, start = int.from_bytes(der[start : start + digits]), start + digits
+    if start + size > len(der):
+        raise ValueError("the certificate ends early")
     return tag, start, start + size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from comfyclient.auth.browser.forms import fill, find, send, web_url
+from comfyclient.auth.browser.forms import fill, find, page_text, send, web_url
 from comfyclient.auth.browser.guard import Guard, Traffic
 from comfyclient.auth.forms import is_comfyui_login, is_unclaimed
 from comfyclient.errors import AuthError, LoginRefused
@@ -56,7 +56,7 @@ class Typist:
         self._password = password
         self._belongs = belongs
         self._origin = origin
-        self._traffic = Traffic(context)
+        self._traffic = Traffic(context, belongs)
         self._guard = Guard(password, belongs)
         self._sent: set[str] = set()
 
@@ -79,7 +79,7 @@ class Typist:
             return Failure(self._elsewhere(f"sends the password on to {self._guard.stopped.host}"), final=True)
         form = await self._find()
         if form is None:
-            return self._abroad()
+            return self._nothing_to_fill()
         if form.step in self._sent or (form.step == "username" and "password" in self._sent):
             return self._asked_again(form)
         if form.step == "username" and self._username is None:
@@ -108,7 +108,7 @@ class Typist:
             where = form.action.host or "an address that cannot be read"
             return Failure(self._elsewhere(f"has a login form for {where}"))
         whole = form.step == "password"
-        page = await _text(form)
+        page = await page_text(form)
         if page is None:  # it changes; the next look sees what is there then
             return None
         if whole and is_comfyui_login(page) and is_unclaimed(page):
@@ -128,7 +128,7 @@ class Typist:
         if not self._traffic.sent:
             return Failure(self._unsendable())
         if self._traffic.fault is not None:
-            return Failure(AuthError(f"{self._origin}: the login page cannot log in now ({self._traffic.fault})"))
+            return Failure(self._faulty())
         if "password" not in self._sent:
             return Failure(AuthError(f"{self._origin}: the login page does not go on to a password", hint=_BY_HAND))
         return Failure(
@@ -138,12 +138,26 @@ class Typist:
             )
         )
 
+    def _nothing_to_fill(self) -> Failure | None:
+        if not self._traffic.at_rest:
+            return None
+        if self._sent and self._traffic.fault is not None:
+            return Failure(self._faulty())
+        if "password" in self._sent and self._traffic.rejected is not None:
+            kind = LoginRefused if self._traffic.rejected == 401 else AuthError
+            what = f"the login page does not take the login (HTTP {self._traffic.rejected})"
+            return Failure(kind(f"{self._origin}: {what}", hint=f"is it spelled right? else {_BY_HAND}"))
+        return self._abroad()
+
     def _abroad(self) -> Failure | None:
-        """Whether all that the browser shows belongs to somebody else, and stays so."""
+        """Whether all that the browser shows belongs to somebody else."""
         places = [url for page in self._context.pages if (url := web_url(page.url))]
-        if not places or any(self._belongs(url) for url in places) or not self._traffic.at_rest:
+        if not places or any(self._belongs(url) for url in places):
             return None
         return Failure(self._elsewhere(f"leads to a login page at {places[-1].host}"))
+
+    def _faulty(self) -> AuthError:
+        return AuthError(f"{self._origin}: the login page cannot log in now ({self._traffic.fault})")
 
     def _elsewhere(self, what: str) -> AuthError:
         return AuthError(
@@ -161,15 +175,6 @@ class Typist:
     def _is_ours(self, text: str) -> bool:
         url = web_url(text)
         return url is not None and self._belongs(url)
-
-
-async def _text(form: Form) -> str | None:
-    from playwright.async_api import Error
-
-    try:
-        return await form.frame.content()
-    except Error:
-        return None
 
 
 def _unclaimed(origin: str) -> AuthError:

@@ -1,0 +1,83 @@
+"""What lets requests in to one instance: its address, the headers of a scheme, and cookies."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from comfyclient._redact import Secret
+from comfyclient.auth.address import same_origin
+from comfyclient.auth.cookies import CookieJar
+from comfyclient.auth.detect import tunnel_headers
+from comfyclient.errors import AuthError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from yarl import URL
+
+    from comfyclient.auth.cookies import Cookie
+    from comfyclient.auth.schemes import Auth
+
+__all__ = ["Way"]
+
+
+class Way:
+    """The way in to one origin.
+
+    Args:
+        base: The instance's address.
+        auth: The scheme, if there is one.
+        user: The user of a server with several (``Comfy-User``); no secret.
+        cookies: Those of an earlier login.
+    """
+
+    def __init__(
+        self, base: URL, *, auth: Auth | None = None, user: str | None = None, cookies: Iterable[Cookie] = ()
+    ) -> None:
+        self.base = base
+        self.auth = auth
+        self._user = user
+        self.cookies = CookieJar(base.origin(), cookies)
+        self._masked: dict[str, Secret] = {}
+        self.mask()
+
+    def headers(self, url: URL) -> dict[str, str]:
+        """What a request to ``url`` carries: nothing if that is another origin."""
+        if not same_origin(url, self.base):
+            return {}
+        headers = tunnel_headers(url.raw_host or "")
+        if self._user is not None:
+            headers["Comfy-User"] = self._user
+        if self.auth is not None:
+            headers |= self.auth.headers(url)
+        cookies = self.cookies.header(url, now=time.time())
+        if cookies is not None:
+            headers["Cookie"] = _sendable(cookies, self.base)
+        return headers
+
+    def absorb(self, url: URL, headers: Mapping[str, str]) -> None:
+        """Keep the cookies of an answer."""
+        if "Set-Cookie" not in headers:
+            return
+        values = headers.getall("Set-Cookie")  # type: ignore[attr-defined]
+        if self.cookies.absorb(values, url=url, now=time.time()):
+            self.mask()
+
+    def withheld(self, url: URL) -> list[str]:
+        """The cookies that are not sent because the url is plain http."""
+        return self.cookies.withheld(url, now=time.time())
+
+    def mask(self) -> None:
+        """Cookies are secrets: those in use are masked in texts."""
+        values = {cookie.value for cookie in self.cookies}
+        self._masked = {value: self._masked.get(value) or Secret(value) for value in values}
+
+
+def _sendable(cookies: str, base: URL) -> str:
+    """Refuse bytes that are no UTF-8: aiohttp leaves them out without a word, and the cookie would be another."""
+    try:
+        cookies.encode()
+    except UnicodeEncodeError:
+        raise AuthError(f"{base.origin()}: its cookie holds bytes that cannot be sent back") from None
+    return cookies
