@@ -12,7 +12,15 @@ from comfyclient import _json
 from comfyclient._transport import JSON_CAP, USER_AGENT, NeverSentError, Reply, Transport, idle_timeout, read_reply
 from comfyclient.auth.detect import Answer, classify, is_login_redirect, login_wanted
 from comfyclient.auth.session import unusable
-from comfyclient.errors import ComfyClientError, InstanceStarting, InstanceUnavailable, NotComfyUI, ProtocolError
+from comfyclient.errors import (
+    AuthError,
+    CertificateUntrusted,
+    ComfyClientError,
+    InstanceStarting,
+    InstanceUnavailable,
+    NotComfyUI,
+    ProtocolError,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -139,28 +147,15 @@ class Http:
                 self.session.absorb(url, response.headers, generation)
                 if _PLACEHOLDER in response.headers:
                     raise InstanceStarting(f"{self.origin}: the proxy is there, ComfyUI behind it is not up")
-                if not await self._kept_out(method, url, response, generation, safe=safe or method == "GET"):
+                harmless = safe or method == "GET"
+                if not await self._kept_out(url, response, generation, harmless=harmless):
                     yield response
                     return
-            if again:
-                raise self.session.loop(url)
-            await self._enter(generation)
-
-    @contextlib.asynccontextmanager
-    async def elsewhere(
-        self,
-        url: URL,
-        *,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the library's, not a wait of ours
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """GET something from another host, without any credential and with the system's trust alone."""
-        bare = Transport(timeout=self.timeout, trust_env=self.trust_env)
-        try:
-            headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-            async with bare.send("GET", url, headers=headers, timeout=timeout) as response:
-                yield response
-        finally:
-            await bare.close()
+                if again:
+                    raise self.session.loop(url)
+                if not await self._renewed(response, generation, harmless=harmless):
+                    yield response
+                    return
 
     async def close(self) -> None:
         """Close every connection. There will be no other."""
@@ -169,21 +164,17 @@ class Http:
         finally:
             await self._transport.close()
 
-    async def _enter(self, expired: int | None = None) -> int:
-        """Log in if need be; anew, if the login of that generation has expired."""
+    async def _enter(self) -> int:
+        """Log in if need be."""
         try:
-            if expired is not None:
-                await self.session.renew(expired)
             return await self.session.enter()
-        except InstanceStarting:
+        except (InstanceStarting, CertificateUntrusted):
             raise
         except InstanceUnavailable as error:  # the request got no further than the login
             raise NeverSentError(error.message, hint=error.hint) from None
 
-    async def _kept_out(
-        self, method: str, url: URL, response: aiohttp.ClientResponse, generation: int, *, safe: bool
-    ) -> bool:
-        """Whether the answer is that of a login whose credential has expired.
+    async def _kept_out(self, url: URL, response: aiohttp.ClientResponse, generation: int, *, harmless: bool) -> bool:
+        """Whether the answer looks like that of a login whose credential has expired.
 
         Raises:
             AuthError: There is no credential.
@@ -192,17 +183,34 @@ class Http:
             self.session.worked |= response.status == 200
             return False
         if not self.session.active:
-            if (response.status != 200 or method == "GET") and (error := await self.session.explain()) is not None:
+            if (response.status != 200 or harmless) and (error := await self.session.explain()) is not None:
                 raise error
             return False
-        if response.status != 200 or safe:
-            return True
         # A web page in place of an answer may come from anywhere on the way back, and the request may have been acted
-        # upon. Only if another request with the same login is kept out as well, it was not.
-        if await self._enter() != generation:
+        # upon; if somebody else has logged in since, nobody can tell any more.
+        return response.status != 200 or harmless or await self._enter() == generation
+
+    async def _renewed(self, response: aiohttp.ClientResponse, generation: int, *, harmless: bool) -> bool:
+        """Log in anew. ``False``: the login is good, and the answer, a web page, is not that of a login.
+
+        Raises:
+            AuthError: That is not possible; or the login is good, and the answer refuses this request all the same.
+            NeverSentError: The instance cannot be asked, and the request was kept out.
+            InstanceUnavailable: It cannot be asked.
+        """
+        try:
+            if await self.session.renew(generation):
+                return True
+        except InstanceUnavailable as error:
+            if response.status == 200 and not harmless:
+                raise InstanceUnavailable(error.message, hint=error.hint) from None
+            raise NeverSentError(error.message, hint=error.hint) from None
+        if response.status == 200:
             return False
-        reply = await self.session.ask("/prompt")
-        return generation == self.session.generation and login_wanted(reply.url, reply.status, reply.headers)
+        raise AuthError(
+            f"{self.origin} lets us in, and refuses this request all the same (HTTP {response.status})",
+            hint=f"does something before it guard only a part of it? comfyclient doctor {self.base}",
+        )
 
 
 def refusal(reply: Reply) -> ComfyClientError:

@@ -20,7 +20,7 @@ MASK: Final = "***"
 _SHORTEST: Final = 4  # a mask for less would blot out innocent text, and hide nothing that cannot be guessed
 _BASE64_SHORTEST: Final = 6
 
-_gate = threading.Lock()
+_gate = threading.RLock()  # a signal handler may come in between, and have something to say
 _live: weakref.WeakSet[Secret] = weakref.WeakSet()
 
 

@@ -94,7 +94,7 @@ class Transport:
 
     Args:
         timeout: Bounds every request that brings no other, in seconds.
-        trust_env: Whether proxies, and logins of ``.netrc``, that the environment names are used.
+        trust_env: Whether proxies that the environment names are used. ``.netrc`` never is.
         tls: Which certificates are trusted; ``None`` for those that the system trusts.
     """
 
@@ -155,7 +155,7 @@ class Transport:
         found = urllib.request.getproxies().get(url.scheme)
         if not found:
             return {}
-        proxy = type(url)(found)
+        proxy = type(url)(found if "://" in found else f"http://{found}")
         auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
         return {"proxy": proxy.with_user(None), "proxy_auth": auth}
 

@@ -158,9 +158,11 @@ class EventSocket:
         if not login_wanted(self._http.url("/ws"), response.status_code, CIMultiDict(response.headers.raw_items())):
             return False
         try:
-            await session.renew(self._generation)
+            renewed = await session.renew(self._generation)
         except ComfyClientError as error:
             self.error = str(error)
+            return False
+        if not renewed:
             return False
         self._in_vain = session.generation  # if that is refused as well, another login will not help
         return True

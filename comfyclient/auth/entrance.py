@@ -13,7 +13,7 @@ from comfyclient.auth.address import is_loopback, same_origin
 from comfyclient.auth.detect import Answer, Kind, classify
 from comfyclient.auth.probe import probe
 from comfyclient.auth.resolve import candidates, companions
-from comfyclient.auth.schemes import together
+from comfyclient.auth.schemes import CloudflareAccess, together
 from comfyclient.auth.way import Way
 from comfyclient.errors import (
     AuthError,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["SPELLING", "Entrance", "ask_through", "only_https", "unusable", "what_was_given"]
 
 SPELLING: Final = "is it spelled right? is it current?"
+_MAY_OPEN: Final = frozenset({Kind.FORBIDDEN, Kind.NOT_COMFYUI})  # to somebody with a token or a cookie
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60, sock_connect=10)  # bcrypt on a busy machine takes its time
 _PAGE_CAP: Final = 4 * 2**20
 
@@ -121,11 +122,14 @@ class Entrance:
     ) -> Reply:
         """See `Door.send`."""
         target = self.base.joinpath(url.lstrip("/"), encoded=True) if isinstance(url, str) else url
-        self.tried |= data is not None or bool(target.query_string)
+        self.tried |= data is not None
         return await ask_through(self._transport, self.way, method, target, headers=headers, data=data)
 
     async def _enter_by(self, auth: Auth, verdict: Verdict) -> None:
         """Log in by a scheme that was given."""
+        if verdict.kind is Kind.OPEN and auth.renewable:  # there is nothing to log in to
+            self._begin(self.base, None)
+            return
         beforehand = auth.headers(self.base)
         if auth.renewable and beforehand and verdict.wants_login:  # a login behind a login: what is behind it?
             self.tried = True
@@ -138,9 +142,11 @@ class Entrance:
         if first and verdict.kind is not Kind.OPEN:
             verdict = await self._behind(together(first), verdict)
         if verdict.kind is Kind.OPEN:
+            if self.kind is Kind.OPEN:  # nobody asks for it: only headers that have a name of their own go along
+                first = [scheme for scheme in first if not isinstance(scheme, CloudflareAccess)]
             self._begin(self.base, together(first) if first else None)
             return
-        if not verdict.wants_login:
+        if not verdict.wants_login and verdict.kind not in _MAY_OPEN:
             raise unusable(verdict, self.base)
         refused: LoginRefused | None = None
         for scheme in candidates(verdict.kind, credential, claim=self._claim):
@@ -171,7 +177,9 @@ class Entrance:
         self.tried |= bool(auth.headers(self.base))
         await auth.login(self)
         self.way.mask()
-        if verdict.kind is not Kind.OPEN and (verdict.wants_login or auth.renewable or len(self.cookies)):
+        if verdict.kind is not Kind.OPEN and (
+            verdict.wants_login or verdict.kind in _MAY_OPEN or auth.renewable or len(self.cookies)
+        ):
             self.tried = True
             await self._check(verdict)
 
@@ -185,10 +193,11 @@ class Entrance:
         url = self.base.joinpath("prompt")
         reply = await self.send("GET", url)
         verdict = classify(Answer(url, reply.status, reply.headers, reply.body))
-        unread = reply.status == 500 and "Authorization" in self.way.headers(url)  # ComfyUI-Login's answer to that
+        # ComfyUI-Login's answer to a header that it cannot read:
+        unread = found.kind is Kind.COMFYUI_LOGIN and reply.status == 500 and "Authorization" in self.way.headers(url)
         if not unread and (verdict.kind is Kind.OPEN or verdict.waits):
             return
-        if not unread and not verdict.wants_login:
+        if not unread and not verdict.wants_login and verdict.kind not in _MAY_OPEN:
             raise unusable(verdict, self.base)
         if withheld := self.way.withheld(url):
             raise only_https(self.base, withheld[0])

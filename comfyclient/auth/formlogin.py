@@ -124,7 +124,13 @@ async def _follow(
             return url, reply
         if data is not None and reply.status in {307, 308}:
             raise AuthError(f"the login at {door.base.origin()} redirects the password; it was not sent on")
-        url, data = _target(door, url, reply.headers.get("Location", "")), None
+        try:
+            url = _target(door, url, reply.headers.get("Location", ""))
+        except AuthError:
+            if fields is None:
+                raise
+            return url, reply  # the form was sent; what lies behind it may be anywhere
+        data = None
         headers = dict(_HTML)
     raise AuthError(f"the login page at {door.base.origin()} redirects without end")
 

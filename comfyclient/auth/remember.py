@@ -17,9 +17,11 @@ from comfyclient.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from yarl import URL
+
     from comfyclient.auth.session import Session
 
-__all__ = ["Recalled", "default_store", "recall", "remember"]
+__all__ = ["Recalled", "by_https", "default_store", "find_stored", "recall", "remember"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -39,6 +41,25 @@ def default_store(folder: Path | None = None) -> LoginStore:
 
         folder = platformdirs.user_config_path("comfyclient", appauthor=False)
     return LoginStore(folder)
+
+
+def by_https(base: URL) -> URL:
+    """Where an instance is that wants https, if the address says http."""
+    return base.with_scheme("https").with_port(None if base.port == 80 else base.port)
+
+
+def find_stored(store: LoginStore, base: URL) -> tuple[URL, StoredLogin | None]:
+    """The stored login of an instance, and its address: https rather than http, if one was kept for that.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    if base.scheme == "http":
+        secure = by_https(base)
+        stored = store.load(secure)
+        if stored is not None:
+            return secure, stored
+    return base, store.load(base)
 
 
 def remember(

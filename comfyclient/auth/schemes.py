@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from comfyclient._redact import Secret
 from comfyclient.auth.cookies import Cookie, read_netscape, read_pasted
 from comfyclient.auth.detect import Kind
-from comfyclient.errors import AuthError, ConfigError, LoginRefused
+from comfyclient.errors import AuthError, ConfigError, InstanceUnavailable, LoginRefused
 
 if TYPE_CHECKING:
     import os
@@ -39,6 +39,7 @@ __all__ = [
     "Door",
     "Headers",
     "TokenLogin",
+    "check_header",
     "for_vast",
     "together",
 ]
@@ -119,7 +120,7 @@ class _Header(Auth):
     """One secret in one header."""
 
     def __init__(self, header: str, value: str) -> None:
-        _check(value)
+        check_header(value)
         self._header = header
         self._value = Secret(value)
 
@@ -140,7 +141,7 @@ class BasicAuth(_Header):
     def __init__(self, username: str, password: str) -> None:
         if ":" in username:
             raise ConfigError("basic auth: a user name cannot hold a ':'")
-        _check(username + password)
+        check_header(username + password)
         self.username = username
         self._password = Secret(password)
         super().__init__("Authorization", "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode())
@@ -200,7 +201,7 @@ class Headers(Auth):
     def __init__(self, headers: Mapping[str, str]) -> None:
         for name, value in headers.items():
             _check_name(name)
-            _check(value)
+            check_header(value)
         self._headers = {name: Secret(value) for name, value in headers.items()}
 
     def headers(self, url: URL) -> Mapping[str, str]:  # noqa: ARG002
@@ -290,11 +291,16 @@ class TokenLogin(Auth):
         reply = await door.send("GET", url, headers={"Accept": "application/json"})
         if reply.status in {401, 403}:
             raise LoginRefused(f"{door.base.origin()}: the token is wrong (HTTP {reply.status})", hint="is it current?")
-        if not any(name.endswith("_auth_token") for name in door.cookies.names):
-            raise AuthError(
-                f"{door.base.origin()} gave no cookie for the token (HTTP {reply.status})",
-                hint="is it a vast.ai portal? BearerToken sends a token with every request",
+        if any(name.endswith("_auth_token") for name in door.cookies.names):
+            return
+        if reply.status == 429 or reply.status >= 500:
+            raise InstanceUnavailable(
+                f"{door.base.origin()}: the login answered HTTP {reply.status}", hint="try again in a moment"
             )
+        raise AuthError(
+            f"{door.base.origin()} gave no cookie for the token (HTTP {reply.status})",
+            hint="is it a vast.ai portal? BearerToken sends a token with every request",
+        )
 
 
 def for_vast(secret: str) -> str:
@@ -340,10 +346,16 @@ class _Together(Auth):
         return _Together([scheme.adapted(verdict) for scheme in self.schemes])
 
 
-def _check(value: str) -> None:
-    """Refuse what no header can carry."""
+def check_header(value: str) -> None:
+    """Refuse what no header can carry.
+
+    Raises:
+        ConfigError: It holds a control character, or bytes that are no UTF-8.
+    """
     if _CONTROL.search(value):
         raise ConfigError("the credential holds a control character", hint="a line break at its end, perhaps?")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise ConfigError("the credential is not UTF-8", hint="save its file, or set its variable, as UTF-8")
 
 
 def _check_name(name: str) -> None:
@@ -354,7 +366,7 @@ def _check_name(name: str) -> None:
 def _require(value: str, what: str) -> None:
     if not value.strip():
         raise ConfigError(f"{what} is empty")
-    _check(value)
+    check_header(value)
 
 
 def _pasted(text: str) -> list[Cookie]:

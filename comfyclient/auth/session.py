@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from comfyclient._redact import RedactingFilter
-from comfyclient.auth.detect import Kind
+from comfyclient.auth.address import is_loopback
+from comfyclient.auth.detect import Answer, Kind, classify
 from comfyclient.auth.entrance import SPELLING, Entrance, ask_through, only_https, unusable, what_was_given
 from comfyclient.auth.probe import probe
 from comfyclient.auth.resolve import candidates, companions
@@ -149,21 +150,22 @@ class Session:
             await self._log_in_once()
         return self.generation
 
-    async def renew(self, generation: int) -> None:
+    async def renew(self, generation: int) -> bool:
         """Log in anew, unless somebody has since ``generation``.
+
+        Returns:
+            Whether there is a new login. If not, the one there is lets other requests in: it has not expired.
 
         Raises:
             AuthError: That is not possible, or was done too often.
             InstanceUnavailable: The instance cannot be asked.
         """
         if generation != self.generation:
-            return
+            return True
         if self._login is None:
             self._raise_failure()
-            if not self._can_renew():
-                self._refuse()
-            _log.info("%s: the login has expired; logging in anew", self.base.origin())
         await self._log_in_once()
+        return generation != self.generation
 
     async def ask(self, path: str) -> Reply:
         """GET a path below the base, with what lets us in now."""
@@ -193,11 +195,32 @@ class Session:
         schemes = [*companions(credential), *candidates(known.kind, credential)[:1]] if credential is not None else []
         auth = together(schemes) if schemes else None
         self._way = Way(self.base, auth=auth, user=self._user, cookies=known.cookies)
-        self._entered = bool(known.cookies) or not (auth is not None and auth.renewable)
+        sure = self.base.scheme == "https" or is_loopback(self.base)  # else it may want https by now
+        self._entered = sure and (bool(known.cookies) or not (auth is not None and auth.renewable))
 
     def _can_renew(self) -> bool:
         found_out_anew = self._remembered and bool(self._credential)
         return found_out_anew or (self._way.auth is not None and self._way.auth.renewable)
+
+    async def _revisit(self) -> None:
+        """Take up an earlier login over plain http, once it is sure that the instance does not want https.
+
+        Raises:
+            CredentialsExpired: It does, and there are only the cookies of http.
+        """
+        base, verdict = await probe(self._transport, self.base)
+        if verdict.waits:
+            raise unusable(verdict, base)
+        if base != self.base and not self._credential:
+            raise self._expired("is for http, and the instance wants https now")
+        if base != self.base or (self._way.auth is not None and self._way.auth.renewable and not len(self.cookies)):
+            await self._log_in_from(base)
+        self._entered = True
+
+    async def _still_in(self) -> bool:
+        """Whether other requests are let in: then a refusal says nothing about the login."""
+        reply = await self.ask("/prompt")
+        return classify(Answer(reply.url, reply.status, reply.headers, reply.body)).kind is Kind.OPEN
 
     def _refuse(self) -> NoReturn:
         """The instance refused what cannot be renewed. If it let us in before, it may again, in a while."""
@@ -242,11 +265,23 @@ class Session:
             _ = login.exception()  # noqa: LOG004 - a task; who waits for it hears of it, and perhaps nobody does
 
     async def _log_in(self) -> None:
+        if self._entered:
+            if await self._still_in():
+                return
+            if not self._can_renew():
+                self._refuse()
+            _log.info("%s: the login has expired; logging in anew", self.base.origin())
+        elif self._remembered and self.base.scheme == "http" and not is_loopback(self.base):
+            await self._revisit()
+            return
+        await self._log_in_from(self.base)
+
+    async def _log_in_from(self, base: URL) -> None:
         renewal = self._entered
         self._refuse_too_many()
         entrance = Entrance(
             self._transport,
-            self.base,
+            base,
             given=self._given,
             credential=self._credential,
             user=self._user,
@@ -255,17 +290,20 @@ class Session:
         try:
             await entrance.pass_through()
         except AuthError as error:
-            if entrance.tried:
-                gone = renewal and self.worked and isinstance(error, LoginRefused)
+            self._count()
+            wrong = isinstance(error, LoginRefused)
+            if wrong or entrance.tried:
+                gone = renewal and self.worked and wrong
                 self._failure = self._expired("is not accepted any more") if gone else error
                 self._raise_failure()
             raise
-        finally:
-            if entrance.tried:
-                self._tries.append(asyncio.get_running_loop().time())
+        self._count()
         self._way, self.kind = entrance.way, entrance.kind
         self._entered, self._remembered = True, False
         self.generation += renewal
+
+    def _count(self) -> None:
+        self._tries.append(asyncio.get_running_loop().time())
 
     def _refuse_too_many(self) -> None:
         now = asyncio.get_running_loop().time()

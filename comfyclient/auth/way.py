@@ -9,6 +9,7 @@ from comfyclient._redact import Secret
 from comfyclient.auth.address import same_origin
 from comfyclient.auth.cookies import CookieJar
 from comfyclient.auth.detect import tunnel_headers
+from comfyclient.auth.schemes import check_header
 from comfyclient.errors import AuthError
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Way:
     def __init__(
         self, base: URL, *, auth: Auth | None = None, user: str | None = None, cookies: Iterable[Cookie] = ()
     ) -> None:
+        if user is not None:
+            check_header(user)
         self.base = base
         self.auth = auth
         self._user = user

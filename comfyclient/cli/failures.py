@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +41,7 @@ __all__ = ["BROKEN_PIPE", "INTERNAL", "STOPPED", "USAGE", "describe", "report", 
 USAGE: Final = 2
 UNWRITABLE: Final = 7
 INTERNAL: Final = 70
+_SECRET_IN_URL: Final = re.compile(r"(://)[^\s@]*(?=@)|(?<=[?&]token=)[^\s&')]+")
 _TRACEBACK: Final = 1000  # lines
 STOPPED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -107,7 +109,7 @@ def describe(error: BaseException, arguments: Sequence[str] = ()) -> tuple[dict[
 
 
 def _usage(error: click.ClickException, arguments: Sequence[str]) -> dict[str, Any]:
-    text = error.format_message().rstrip(".")
+    text = _SECRET_IN_URL.sub(r"\1***", error.format_message().rstrip("."))
     text = text[:1].lower() + text[1:]
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context is not None else "comfyclient"

@@ -84,7 +84,8 @@ def logout(app: App, url: str) -> int:
     addresses = [base]
     if base.scheme == "http":  # it may have been kept for https, which the instance wanted
         addresses.append(base.with_scheme("https").with_port(443 if base.port == 80 else base.port))
-    gone = next((address for address in addresses if store.delete(address)), None)
+    deleted = [address for address in addresses if store.delete(address)]
+    gone = deleted[-1] if deleted else None
     if app.json:
         app.print_json({"url": str(gone or base), "removed": gone is not None})
     elif gone is not None:

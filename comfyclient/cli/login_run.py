@@ -193,10 +193,19 @@ async def _log_in(app: App, options: LogInOptions, given: GivenLogin, place: _Pl
     stored = remember(session, kept, fingerprint=place.pin, comfy_user=given.comfy_user)
     kind = kind_of(session, place.found.kind)
     stored = dataclasses.replace(stored, kind=kind.value, username=credential.username)
-    where = await asyncio.to_thread(app.login_store().save, stored)
+    where = await asyncio.to_thread(_save, app, stored, given.url)
     facts = {"scheme": session.scheme, "session_only": options.session_only, "is_up": is_up}
     _say(app, dataclasses.replace(place, base=session.base), kind, where, facts)
     return 0
+
+
+def _save(app: App, stored: StoredLogin, asked: URL) -> str:
+    """Keep it. One for http is of no use any more if the instance wants https."""
+    store = app.login_store()
+    where = store.save(stored)
+    if asked.scheme == "http" and stored.url.startswith("https:"):
+        store.delete(asked)
+    return where
 
 
 async def _is_up(app: App, http: Http, wait: float | None) -> bool:

@@ -753,3 +753,10 @@ def test_only_an_integer_is_a_queue(value):
     body = json.dumps({"exec_info": {"queue_remaining": value}}).encode()
     is_open = isinstance(value, int) and not isinstance(value, bool)
     assert (classify(answer(200, JSON, body=body)).kind is Kind.OPEN) == is_open
+
+
+def test_a_title_of_nothing_but_spaces_costs_nothing():
+    spaces = b"<html><title>" + b" " * 65_000
+    answer = Answer(URL("http://h/prompt"), 200, CIMultiDict({"Content-Type": "text/html"}), spaces)
+    for _ in range(100):  # with a pattern that goes back over them, not even one would end
+        assert classify(answer).kind is Kind.NOT_COMFYUI

@@ -31,7 +31,7 @@ _PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chr
 _PROGRAM_VARIABLE: Final = "COMFYCLIENT_BROWSER"
 _START_TIMEOUT: Final = 60.0  # seconds
 _END_TIMEOUT: Final = 45.0  # Playwright itself kills a browser that does not end after 30 s
-_REMOVALS, _REMOVAL_PAUSE = 20, 0.1
+_LOOKS, _LOOK_PAUSE = 20, 0.1
 _INSTALL: Final = "`playwright install chromium` installs one; or name one with --browser-path, or $COMFYCLIENT_BROWSER"
 
 _log = logging.getLogger("comfyclient.auth")
@@ -138,8 +138,11 @@ class Chromium:
         from playwright.async_api import Error
 
         if self._browser is not None:
+            broken = not self._browser.is_connected()
             with contextlib.suppress(Error):  # it is gone already
                 await self._browser.close()
+            if broken and self._profile is not None:  # Playwright is deleting its folders, and stops at once when told
+                await _gone(self._profile)
         await self._playwright.stop()
         if self._profile is not None:
             await _remove(self._profile)
@@ -189,14 +192,23 @@ async def _profile_of(browser: Browser) -> Path | None:
     return Path(found[1]) if found else None
 
 
-async def _remove(profile: Path) -> None:
+async def _gone(folder: Path) -> bool:
+    """Whether somebody else deletes it within a moment."""
+    for _ in range(_LOOKS):
+        if not await asyncio.to_thread(folder.exists):
+            return True
+        await asyncio.sleep(_LOOK_PAUSE)
+    return False
+
+
+async def _remove(folder: Path) -> None:
     """Delete it, if it is still there. What is left of a browser may write into it for a moment."""
-    for _ in range(_REMOVALS):
-        await asyncio.to_thread(shutil.rmtree, profile, ignore_errors=True)
-        if not await asyncio.to_thread(profile.exists):
+    for _ in range(_LOOKS):
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        if not await asyncio.to_thread(folder.exists):
             return
-        await asyncio.sleep(_REMOVAL_PAUSE)
-    _log.warning("the browser's folder cannot be deleted: %s", profile)
+        await asyncio.sleep(_LOOK_PAUSE)
+    _log.warning("the browser's folder cannot be deleted: %s", folder)
 
 
 def _load() -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from yarl import URL
 
 from comfyclient._redact import Secret
-from comfyclient.auth.address import is_loopback
+from comfyclient.auth.address import is_loopback, same_origin
 from comfyclient.auth.browser.chromium import Chromium, Settings, network_error, translated
 from comfyclient.auth.browser.forms import web_url
 from comfyclient.auth.browser.publickey import public_key
@@ -100,19 +100,28 @@ class BrowserLogin(Auth):
         self._executable_path = executable_path
         self._tls_insecure = tls_insecure
         self._fingerprint = fingerprint
+        self._refused: LoginRefused | None = None
 
     async def login(self, door: Door) -> None:
         """See `Auth.login`."""
+        self.sure = False
+        if self._refused is not None:  # it is not sent again: that may lock out
+            raise LoginRefused(self._refused.message, hint=self._refused.hint)
         kept = list(door.cookies)
-        if await _lets_in(door):
-            return
         try:
-            async with Chromium(await self._settings(door.base)) as context:
-                with translated(f"{door.base.origin()}: the browser broke off the login"):
-                    await self._visit(door, context, kept)
-        except BaseException:
+            if not await _lets_in(door):
+                await self._browse(door, kept)
+        except BaseException as error:
             _put(door, kept)
+            if isinstance(error, LoginRefused):
+                self._refused = LoginRefused(error.message, hint=error.hint)
             raise
+        self.sure = True
+
+    async def _browse(self, door: Door, kept: list[Cookie]) -> None:
+        async with Chromium(await self._settings(door.base)) as context:
+            with translated(f"{door.base.origin()}: the browser broke off the login"):
+                await self._visit(door, context, kept)
 
     async def _visit(self, door: Door, context: BrowserContext, kept: list[Cookie]) -> None:
         visit = _Visit(door, context, kept, self._plan)
@@ -261,7 +270,7 @@ class _Visit:
 
     def _belongs(self, url: URL) -> bool:
         """Whether the password may go there."""
-        if url.origin() == self._door.base.origin():
+        if same_origin(url, self._door.base):
             return True
         return (url.raw_host or "").lower() in self._plan.hosts and (url.scheme == "https" or is_loopback(url))
 

@@ -76,7 +76,7 @@ class Typist:
     async def act(self) -> Failure | None:
         """Do what is to be done now, if anything; a failure counts if the instance refuses all the same."""
         if self._guard.stopped is not None:
-            return Failure(self._elsewhere(f"sends the password on to {self._guard.stopped.host}"), final=True)
+            return Failure(self._elsewhere("sends the password on to", self._guard.stopped, "sent"), final=True)
         form = await self._find()
         if form is None:
             return self._nothing_to_fill()
@@ -105,8 +105,7 @@ class Typist:
 
     async def _enter(self, form: Form) -> Failure | None:
         if form.action is not None and not (form.action.host and self._belongs(form.action)):
-            where = form.action.host or "an address that cannot be read"
-            return Failure(self._elsewhere(f"has a login form for {where}"))
+            return Failure(self._elsewhere("has a login form for", form.action, "typed"))
         whole = form.step == "password"
         page = await page_text(form)
         if page is None:  # it changes; the next look sees what is there then
@@ -154,17 +153,16 @@ class Typist:
         places = [url for page in self._context.pages if (url := web_url(page.url))]
         if not places or any(self._belongs(url) for url in places):
             return None
-        return Failure(self._elsewhere(f"leads to a login page at {places[-1].host}"))
+        return Failure(self._elsewhere("leads to a login page at", places[-1], "typed"))
 
     def _faulty(self) -> AuthError:
         return AuthError(f"{self._origin}: the login page cannot log in now ({self._traffic.fault})")
 
-    def _elsewhere(self, what: str) -> AuthError:
+    def _elsewhere(self, what: str, where: URL, done: str) -> AuthError:
+        host = where.raw_host or "an address that cannot be read"
         return AuthError(
-            f"{self._origin} {what}; it was not sent there"
-            if "password" in what
-            else f"{self._origin} {what}; nothing was typed there",
-            hint=f"if the password is for that host, name it in allow_hosts; else {_BY_HAND}",
+            f"{self._origin} {what} {host}; nothing was {done} there",
+            hint=f"if the password is for that host too, say so with --allow-host HOST; else {_BY_HAND}",
         )
 
     def _unsendable(self) -> AuthError:

@@ -25,7 +25,7 @@ _HEADER_CAP: Final = 2048
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SCHEME: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+(?!\s*=)|\s*$)")
 _PASSWORD_FIELD: Final = re.compile(r"<input\b[^<>]{0,2000}?\btype\s*=\s*[\"']?password\b")
-_TITLE: Final = re.compile(r"<title[^<>]{0,200}>\s*([^<]{0,100}?)\s*</title")
+_TITLE: Final = re.compile(r"<title[^<>]{0,200}>([^<]{0,200})</title")
 _CLOUDFLARE_CODE: Final = re.compile(r'\berror(?:[ _]code"?)?:?\s*(1\d{3})\b')
 _NGROK_CODE: Final = re.compile(r"\berr_ngrok_(\d{1,6})\b")
 
@@ -107,7 +107,7 @@ class Signs:
     def title(self) -> str:
         """The title of the page."""
         match = _TITLE.search(self.text)
-        return match[1] if match else ""
+        return match[1].strip()[:100] if match else ""
 
     @property
     def from_cloudflare(self) -> bool:
