@@ -21,6 +21,7 @@ from comfyclient import (
     PromptRejected,
     TransferError,
 )
+from comfyclient.patience import Patience
 
 from .prompts import FOLDER, image, picture, save
 
@@ -178,7 +179,8 @@ class TestWhatCanGoWrongWhenSaving:
     async def test_a_download_that_breaks_leaves_nothing(self, proxy, tmp_path):
         async with ComfyClient(proxy.url) as comfy:
             result = await (await comfy.queue(picture())).result()
-            proxy.lose("GET", "/view", times=3)  # aiohttp itself tries again once
+            comfy._transfers.patience = Patience(retries=2, first=0)
+            proxy.lose("GET", "/view", times=6)  # aiohttp itself tries again once, each time
             with pytest.raises(TransferError, match="cannot fetch"):
                 await result.save(tmp_path)
             assert names(tmp_path) == []

@@ -8,7 +8,8 @@ from comfyclient.cli.convert import ConvertOptions
 from comfyclient.cli.emulator import EmulatorOptions
 from comfyclient.cli.info import InfoOptions
 from comfyclient.cli.inputs import InputsOptions
-from comfyclient.cli.jobs import CancelOptions, FollowOptions, ListOptions, ShowOptions
+from comfyclient.cli.jobs import CancelOptions, FollowOptions, ForgetOptions, ListOptions, ResumeOptions, ShowOptions
+from comfyclient.cli.login_options import LoginOptions
 from comfyclient.cli.main import main
 from comfyclient.cli.nodes import ListOptions as NodeList
 from comfyclient.cli.nodes import ShowOptions as NodeShow
@@ -47,14 +48,16 @@ def changed(options, **values):
     [
         ([], QUEUE),
         (["--url", "http://x"], changed(QUEUE, url="http://x")),
-        (["--emulator"], changed(QUEUE, emulator=True)),
+        (["--emulator"], changed(QUEUE, emulator=True, journal=False)),
         (["-o", "out"], changed(QUEUE, output=Path("out"))),
         (["--set", "6.text=a", "--set", "7.text=b=c"], changed(QUEUE, assignments=("6.text=a", "7.text=b=c"))),
         (["--seed", "0"], changed(QUEUE, seed=0)),
         (["--seed", str(2**64 - 1)], changed(QUEUE, seed=2**64 - 1)),
         (["--seed", "random", "-n", "4"], changed(QUEUE, seed="random", iterations=4)),
         (["--seed", "keep"], changed(QUEUE, seed="keep")),
-        (["--no-wait"], changed(QUEUE, wait=False, download=False)),
+        (["--no-wait"], changed(QUEUE, wait=False, download=False, fetch_later=True)),
+        (["--no-wait", "--no-download"], changed(QUEUE, wait=False, download=False)),
+        (["--no-journal"], changed(QUEUE, journal=False)),
         (["--no-download"], changed(QUEUE, download=False)),
         (["--no-check", "--front"], changed(QUEUE, check=False, front=True)),
         (["--timeout", "2.5", "--metadata"], changed(QUEUE, timeout=2.5, metadata=True)),
@@ -101,6 +104,21 @@ def test_what_applies_to_every_command_is_on_the_application():
             FollowOptions(None, ("a",), None, Path("o"), "{node}", True, True),
         ),
         ("jobs download a", "jobs_run:follow_jobs", FollowOptions(None, ("a",), None, Path("output"))),
+        ("jobs resume", "resume_run:run", ResumeOptions(None, ())),
+        ("jobs resume a b a", "resume_run:run", ResumeOptions(None, ("a", "b"))),
+        (
+            "jobs resume --url http://x --list --timeout 4 --username me",
+            "resume_run:run",
+            ResumeOptions("http://x", (), True, 4.0, LoginOptions(username="me")),
+        ),
+        (
+            "jobs resume --wait-ready 60",
+            "resume_run:run",
+            ResumeOptions(None, (), login=LoginOptions(wait_ready=60.0)),
+        ),
+        ("jobs forget a b", "forget_run:run", ForgetOptions(None, ("a", "b"))),
+        ("jobs forget --url http://x", "forget_run:run", ForgetOptions("http://x", ())),
+        ("jobs forget --all-ended", "forget_run:run", ForgetOptions(None, (), True)),
         ("nodes list", "nodes_run:list_nodes", NodeList(CatalogSource(), None)),
         ("nodes list Load* --offline", "nodes_run:list_nodes", NodeList(CatalogSource(offline=True), "Load*")),
         ("nodes show KSampler", "nodes_run:show", NodeShow(CatalogSource(), "KSampler")),
@@ -115,6 +133,21 @@ def test_what_applies_to_every_command_is_on_the_application():
 )
 def test_the_others(args, name, expected):
     assert parse(*args.split())[:2] == (name, expected)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ("jobs resume --username me", "need --url"),
+        ("jobs forget", "say which"),
+        ("jobs forget a --all-ended", "say which"),
+        ("jobs forget a --url http://x", "say which"),
+    ],
+)
+def test_what_does_not_go_together(args, says):
+    app = make_app(".")
+    assert main(args.split(), app) == 2
+    assert says in app.stderr.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,31 @@ def test_without_links_it_is_whole_or_not_there_either(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
+def test_begun_anew_it_holds_nothing_of_before(tmp_path):
+    part = PartFile(tmp_path)
+    part.write(b"much of the old")
+    part.restart()
+    part.write(b"new")
+    assert part.place(["a.txt"], overwrite=False).read_bytes() == b"new"
+
+
+def test_what_the_disk_says_only_at_the_end_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    part = PartFile(tmp_path)
+    part.write(b"x")
+    with pytest.raises(TransferError, match="no space left"):
+        part.place(["a.txt"], overwrite=False)
+    part.discard()
+    assert names(tmp_path) == []
+
+
+def test_a_disk_that_cannot_be_asked_to_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EINVAL, "no such thing")))
+    part = PartFile(tmp_path)
+    part.write(b"x")
+    assert part.place(["a.txt"], overwrite=False).read_bytes() == b"x"
+
+
 def test_a_name_that_is_a_dangling_symlink_is_taken(tmp_path):
     (tmp_path / "a.txt").symlink_to(tmp_path / "elsewhere")
     part = PartFile(tmp_path)

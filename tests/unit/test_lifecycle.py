@@ -1,13 +1,15 @@
 """One job's life: whatever is lost, late or doubled, it ends as the server's record says, and ends once."""
 
 import dataclasses
+import json
+import math
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from comfyclient.wire import events
-from comfyclient.wire.events import Finished, Queued, Started, replaces
+from comfyclient.wire.events import Finished, Queued, Resubmitted, Stalled, Started, replaces
 from comfyclient.wire.lifecycle import CONFIRM_AFTER, RECORD_LAG, Cadence, JobTracker, Look, Where
 from comfyclient.wire.messages import (
     Executed,
@@ -34,8 +36,8 @@ def record(state=JobState.SUCCEEDED, prompt_id=JOB):
     return HistoryRecord(prompt_id, state, error, (), 1, 2, (), {}, {})
 
 
-def tracker(*, hearing=True, accepted=True, nodes=("1", "2", "3", "4"), cadence=None):
-    found = JobTracker(JOB, nodes, lambda node: f"title of {node}", hearing=hearing, cadence=cadence)
+def tracker(*, hearing=True, accepted=True, nodes=("1", "2", "3", "4"), cadence=None, **options):
+    found = JobTracker(JOB, nodes, lambda node: f"title of {node}", hearing=hearing, cadence=cadence, **options)
     if accepted:
         found.accepted(0.0)
     return found
@@ -240,9 +242,12 @@ class TestLooking:
         assert job.wish.at == 2.0
         assert job.untold(ended(2.0))
         job.on_message(ExecutionStart(JOB), 2.0)
-        assert not job.untold(ended(2.0))
+        assert not job.untold(Look(Where.RUNNING, 2.0))
         job.on_look(Look(Where.RUNNING, 2.0), 2.0)
         assert job.wish.at == 17.0
+        assert job.untold(ended(17.0))  # that it ended is told before it is recorded
+        job.on_message(ExecutionSuccess(JOB), 17.0)
+        assert not job.untold(ended(17.0))
 
     def test_what_may_have_been_told_before_the_connection_is_no_such_movement(self):
         job = tracker()
@@ -260,7 +265,7 @@ class TestLooking:
         job.on_connection(1.0, hearing=True)
         job.on_look(Look(Where.RUNNING, 1.0), 1.0)
         assert job.wish.at <= 3.0
-        job.heard()
+        job.heard(3.0)
         job.on_look(Look(Where.RUNNING, 3.0), 3.0)
         assert job.wish.at == 18.0
 
@@ -268,6 +273,237 @@ class TestLooking:
         job = tracker()
         (last,) = job.give_up("no route to host")
         assert (last.state, last.reason) == (JobState.UNKNOWN, "no route to host")
+
+
+def running(at):
+    return Look(Where.RUNNING, at, running=(JOB,))
+
+
+def waiting(at, position=1, before=("other",), moved_at=-math.inf):
+    return Look(Where.PENDING, at, position=position, running=before, moved_at=moved_at)
+
+
+class TestStalling:
+    """The server says that it runs, and nothing moves: a report, no end."""
+
+    def test_it_runs_and_says_nothing(self):
+        job = tracker(stall_timeout=60.0)
+        job.on_message(ExecutionStart(JOB), 10.0)
+        assert job.on_look(running(69.9), 69.9) == []
+        (told,) = job.on_look(running(70.0), 70.1)
+        assert (told.prompt_id, told.since) == (JOB, 60.0)
+        assert "worker" in told.reason
+        assert "restart ComfyUI" in told.reason
+        assert job.state is JobState.STALLED
+        assert job.claimed is JobState.RUNNING
+        assert not job.state.is_terminal
+        assert job.on_look(running(500.0), 500.0) == []
+        assert json.loads(json.dumps(told.to_json())) == {
+            "event": "stalled", "prompt_id": JOB, "since": 60.0, "reason": told.reason,
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "message",
+        [Progress(JOB, "1", 2, 4), Executing(JOB, "2"), ExecutionError(JOB, "2", "X", "ExecutionBlocked", "")],
+    )
+    def test_until_something_moves(self, message):
+        job = tracker(stall_timeout=60.0)
+        job.on_message(ExecutionStart(JOB), 0.0)
+        job.on_look(running(60.0), 60.0)
+        assert job.on_message(message, 61.0)[0] == Started(JOB)
+        assert job.state is JobState.RUNNING
+        assert job.on_look(running(120.0), 120.0) == []
+        assert isinstance(job.on_look(running(121.0), 121.0)[0], Stalled)
+
+    def test_a_frame_that_nobody_read_is_a_sign_of_life_too(self):
+        job = tracker(stall_timeout=60.0)
+        job.on_message(ExecutionStart(JOB), 0.0)
+        job.on_look(running(60.0), 60.0)
+        assert job.heard(61.0) == [Started(JOB)]
+
+    def test_and_it_ends_as_recorded(self):
+        job = tracker(stall_timeout=60.0)
+        job.on_look(running(1.0), 1.0)
+        job.on_look(running(100.0), 100.0)
+        assert job.state is JobState.STALLED
+        assert job.on_look(ended(101.0), 101.0)[-1].state is JobState.SUCCEEDED
+        assert job.state is JobState.SUCCEEDED
+
+    def test_a_stalled_job_may_be_lost(self):
+        job = tracker(stall_timeout=60.0)
+        job.on_look(running(1.0), 1.0)
+        job.on_look(running(100.0), 100.0)
+        job.on_look(Look(Where.ABSENT, 101.0), 101.0)
+        assert job.state is JobState.STALLED
+        assert job.on_look(Look(Where.ABSENT, 102.0), 102.0) == [Finished(JOB, JobState.LOST, None, job.reason)]
+
+    @pytest.mark.parametrize(
+        "moved",
+        [
+            waiting(60.0, position=0),  # one before it was taken away
+            waiting(60.0, before=("another",)),  # the one before it came to its end
+            waiting(60.0, before=()),
+            waiting(60.0, moved_at=30.0),  # the one before it told of itself
+        ],
+    )
+    def test_while_it_waits_what_is_before_it_counts(self, moved):
+        job = tracker(stall_timeout=60.0)
+        job.on_look(waiting(0.0), 0.0)
+        assert job.on_look(moved, 60.0) == [Queued(JOB, moved.position)]
+        assert job.state is JobState.PENDING
+
+    def test_and_if_nothing_moves_there(self):
+        job = tracker(stall_timeout=60.0)
+        job.on_look(waiting(0.0), 0.0)
+        queued, told = job.on_look(waiting(60.0), 60.0)
+        assert queued == Queued(JOB, 1)
+        assert "it waits" in told.reason
+        assert "takes long" in told.reason
+        assert job.state is JobState.STALLED
+        assert job.progress.queue_position == 1
+        assert job.situation() == [Queued(JOB, 1), told]
+        assert job.on_look(waiting(75.0, moved_at=70.0), 75.0) == [Queued(JOB, 1)]
+        assert job.state is JobState.PENDING
+
+    def test_a_stalled_job_that_waits_begins_to_run(self):
+        job = tracker(stall_timeout=60.0)
+        job.on_look(waiting(0.0), 0.0)
+        job.on_look(waiting(60.0), 60.0)
+        assert job.on_message(ExecutionStart(JOB), 61.0) == [Started(JOB)]
+        assert job.state is JobState.RUNNING
+
+    def test_a_queue_that_nothing_takes_from(self):
+        job = tracker(stall_timeout=60.0)
+        job.on_look(waiting(0.0, position=0, before=()), 0.0)
+        told = job.on_look(waiting(60.0, position=0, before=()), 60.0)[-1]
+        assert "takes long" not in told.reason
+
+    def test_without_a_websocket_a_long_node_looks_the_same(self):
+        job = tracker(hearing=False, stall_timeout=60.0)
+        job.on_look(running(0.0), 0.0)
+        assert "websocket" in job.on_look(running(60.0), 60.0)[-1].reason
+
+    def test_a_silence_in_which_nobody_looked_proves_nothing(self):
+        job = tracker(stall_timeout=60.0)
+        job.on_look(running(1.0), 1.0)
+        assert job.on_look(running(200.0), 200.0) == []
+        assert isinstance(job.on_look(running(260.0), 260.0)[-1], Stalled)
+
+    def test_never_if_so_wished(self):
+        job = tracker(stall_timeout=None)
+        for at in range(0, 100_000, 15):
+            job.on_look(running(float(at)), float(at))
+        assert job.state is JobState.RUNNING
+
+    @given(st.floats(0.01, 1e6), st.booleans())
+    def test_the_look_that_finds_it_is_wished_in_time(self, timeout, hearing):
+        job, now = tracker(hearing=hearing, stall_timeout=timeout), 0.0
+        while job.state is not JobState.STALLED and now < 400.0:
+            assert job.wish.at > now or now == 0.0
+            assert job.wish.at <= max(timeout, now + 15.0)
+            now = max(job.wish.at, now)
+            job.on_look(running(now), now)
+        assert (job.state is JobState.STALLED) == (timeout <= now)
+
+    def test_who_begins_late_is_told(self):
+        job = tracker(stall_timeout=60.0)
+        job.on_message(Executing(JOB, "3", "3"), 1.0)
+        job.on_look(running(61.0), 61.0)
+        assert [type(event).__name__ for event in job.situation()] == ["Started", "NodeStarted", "Stalled"]
+
+
+def lose(job, at):
+    """Two looks miss it."""
+    return job.on_look(Look(Where.ABSENT, at), at) + job.on_look(Look(Where.ABSENT, at + 1), at + 1)
+
+
+class TestSubmittingAgain:
+    def test_what_is_lost_begins_anew_under_another_id(self):
+        job = tracker(nodes=("1", "2"), resubmit=True)
+        job.on_message(ExecutionStart(JOB), 1.0)
+        job.on_message(ExecutionCached(JOB, ("1",)), 1.0)
+        job.on_look(Look(Where.PENDING, 1.0, position=4), 1.0)
+        assert lose(job, 2.0) == []
+        assert job.lost
+        assert not job.state.is_terminal
+        assert job.wish is None
+        (told,) = job.resubmitted("new")
+        assert told == Resubmitted("new", JOB)
+        assert told.to_json() == {"event": "resubmitted", "prompt_id": "new", "old_id": JOB}
+        assert (job.prompt_id, job.state, job.lost, job.known) == ("new", JobState.SUBMITTING, False, False)
+        assert (job.progress.value, job.progress.nodes_done) == (0.0, 0)
+        assert job.on_look(Look(Where.ABSENT, 9.0), 9.0) == []
+        assert job.accepted(10.0) == [Queued("new")]
+        assert job.on_message(ExecutionStart("new"), 11.0) == [Started("new")]
+        assert job.on_look(ended(12.0), 12.0)[-1].prompt_id == "new"
+
+    def test_once_and_no_more(self):
+        job = tracker(resubmit=True)
+        lose(job, 1.0)
+        job.resubmitted("new")
+        job.accepted(5.0)
+        assert [event.state for event in lose(job, 6.0)] == [JobState.LOST]
+        assert not job.lost
+
+    @pytest.mark.parametrize("end", [JobState.FAILED, JobState.CANCELLED, JobState.SUCCEEDED, JobState.UNKNOWN])
+    def test_nothing_else_is(self, end):
+        job = tracker(resubmit=True)
+        told = job.give_up("tired") if end is JobState.UNKNOWN else job.on_look(ended(1.0, end), 1.0)
+        assert told[-1].state is end
+        assert lose(job, 2.0) == []
+        assert not job.lost
+
+    def test_nor_what_its_owner_wanted_to_end(self):
+        job = tracker(resubmit=True)
+        job.on_message(ExecutionStart(JOB), 1.0)
+        job.unwanted()
+        assert lose(job, 2.0)[-1].state is JobState.LOST
+        taken_off = tracker(resubmit=True)
+        taken_off.unwanted()
+        taken_off.dequeued(1.0)
+        assert lose(taken_off, 1.0)[-1].state is JobState.CANCELLED
+
+    def test_if_it_is_not_taken_it_is_lost(self):
+        job = tracker(resubmit=True)
+        lose(job, 1.0)
+        job.resubmitted("new")
+        (told,) = job.not_resubmitted("no such node")
+        assert (told.prompt_id, told.state) == ("new", JobState.LOST)
+        assert "no such node" in told.reason
+        assert job.not_resubmitted("again") == []
+
+
+MESSAGES = [
+    ExecutionStart(JOB), ExecutionCached(JOB, ("1",)), Executing(JOB, "2", "2"), Progress(JOB, "2", 1, 4),
+    ProgressState(JOB, {"2": NodeProgress("2", "running", 2, 4, "2")}), Executed(JOB, "2", "2", None),
+    ExecutionSuccess(JOB), ExecutionError(JOB, "2", "X", "ValueError", "bad"), ExecutionInterrupted(JOB),
+    ExecutionError(JOB, "2", "X", "ExecutionBlocked", "blocked"), Executing(JOB, None),
+]  # fmt: skip
+
+
+@settings(deadline=None)
+@given(
+    messages=st.lists(st.sampled_from(MESSAGES), max_size=30),
+    outcome=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]),
+    looks=st.lists(st.integers(0, 30), max_size=4),
+    accepted=st.integers(0, 30),
+)
+def test_any_messages_in_any_order_end_as_the_record_says(messages, outcome, looks, accepted):
+    """Even messages that contradict the record, and each other."""
+    job, told, shares = tracker(accepted=False), [], []
+    for n, message in enumerate([*messages, None]):
+        now = float(n)
+        told += job.accepted(now) if n == min(accepted, len(messages)) else []
+        told += job.on_look(running(now), now) if n in looks and n > accepted else []
+        told += job.on_message(message, now) if message is not None else []
+        assert not job.state.is_terminal
+        shares.append(job.progress.value)
+    assert job.wish is not None
+    told += job.on_look(ended(job.wish.at, outcome), job.wish.at)
+    assert shares == sorted(shares)
+    assert [event.state for event in told if isinstance(event, Finished)] == [outcome]
+    assert isinstance(told[-1], Finished)
+    assert sum(isinstance(event, Started) for event in told) <= 1
 
 
 class TestEvents:

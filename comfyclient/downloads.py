@@ -1,0 +1,190 @@
+"""Bringing one file home: asked for again from where it broke off, and known to be whole at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final, Protocol
+
+import aiohttp
+
+from comfyclient._http import Reply, idle_timeout, refusal
+from comfyclient.errors import (
+    AuthError,
+    CertificateUntrusted,
+    ComfyClientError,
+    InstanceUnavailable,
+    ProtocolError,
+    TransferError,
+)
+from comfyclient.storage import at_storage, stored_at
+from comfyclient.wire.ranges import AnswerHead, Fetch, Take
+from comfyclient.wire.trailers import Trailer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp.client_proto import ResponseHandler
+
+    from comfyclient._http import Http
+    from comfyclient.patience import Patience
+    from comfyclient.wire.outputs import OutputRef
+
+__all__ = ["Sink", "download"]
+
+_CHUNK: Final = 1 * 2**20  # bytes that are worth a trip to the disk
+_GLANCE: Final = 1.0  # seconds
+
+
+class Sink(Protocol):
+    """Where the bytes go."""
+
+    async def restart(self, *, encoded: bool) -> None:
+        """Forget what came: the file begins. ``encoded``: it comes compressed, so it may grow."""
+
+    async def write(self, data: bytes) -> None:
+        """Keep the next bytes."""
+
+
+async def download(http: Http, ref: OutputRef, sink: Sink, patience: Patience) -> None:
+    """Fetch a file of the instance.
+
+    Raises:
+        TransferError: It cannot be fetched, or not whole. What the sink has then is of no use.
+        AuthError: The instance does not let us in.
+    """
+    await _Download(http, ref, sink, patience).run()
+
+
+class _Download:
+    def __init__(self, http: Http, ref: OutputRef, sink: Sink, patience: Patience) -> None:
+        self._http = http
+        self._ref = ref
+        self._sink = sink
+        self._patience = patience
+        self._fetch = Fetch(retries=patience.retries)
+        self._trailer = Trailer()
+
+    async def run(self) -> None:
+        while True:
+            trouble = await self._attempt()
+            if trouble is None:
+                return
+            if not self._fetch.failed():
+                raise self._given_up(trouble)
+            await self._patience.pause(self._fetch.failures)
+
+    async def _attempt(self) -> ComfyClientError | None:
+        """Ask once. Returns what has gone wrong, if it may go right the next time."""
+        try:
+            while True:
+                async with self._answer() as response:
+                    take = self._fetch.judge(AnswerHead.read(response.status, response.headers))
+                    if take is Take.NOTHING or (take is not Take.AGAIN and await self._receive(response, take)):
+                        return None
+                if self._fetch.is_hopeless or not (take is Take.AGAIN or self._fetch.in_doubt):
+                    break
+        except (AuthError, TransferError):
+            raise
+        except CertificateUntrusted as error:
+            raise self._given_up(error) from None
+        except InstanceUnavailable as error:
+            return error
+        except ComfyClientError as error:
+            raise self._given_up(error) from None
+        if self._fetch.is_hopeless:
+            return InstanceUnavailable("GET /view: the file changes all the time, or cannot be had in parts")
+        return InstanceUnavailable("GET /view: the answer ended before the file did")
+
+    @contextlib.asynccontextmanager
+    async def _answer(self) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to the next request. A signed URL lives for minutes only, so each time a new one is asked for."""
+        params = {"filename": self._ref.filename, "subfolder": self._ref.subfolder, "type": self._ref.type}
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity", **self._fetch.headers()}
+        idle = self._patience.idle
+        async with self._http.stream(
+            "GET", "/view", params=params, headers=headers, timeout=idle_timeout(idle)
+        ) as response:
+            url = stored_at(response)
+            if url is None:
+                yield response
+                return
+        async with at_storage(self._http, url, headers, idle=idle) as response:
+            yield response
+
+    async def _receive(self, response: aiohttp.ClientResponse, take: Take) -> bool:
+        """Take the body. Returns whether the file is whole now."""
+        if take is Take.REFUSED:
+            raise self._refused(response)
+        if "text/html" in response.headers.get("Content-Type", ""):  # ComfyUI never serves even pages as such
+            raise TransferError(
+                f"cannot fetch {self._ref.filename!r}: the answer is a web page, not the file",
+                hint="a login page in front of ComfyUI looks like this; the file is still on the instance",
+            )
+        head = AnswerHead.read(response.status, response.headers)
+        if take is Take.ALL:
+            self._trailer = Trailer()
+            await self._sink.restart(encoded=head.encoded)
+        protocol = response.connection.protocol if response.connection is not None else None
+        await self._pour(response.content, protocol)
+        framed = head.status == 200 and (head.length is not None or "Transfer-Encoding" in response.headers)
+        # Without a protocol the end came together with the last bytes; a reset comes alone.
+        broken = protocol is not None and isinstance(protocol.exception(), OSError)
+        return self._fetch.ended(self._trailer.verdict(), framed=framed, broken=broken)
+
+    async def _pour(self, body: aiohttp.StreamReader, protocol: ResponseHandler | None) -> None:
+        buffer = bytearray()
+        try:
+            while data := await self._next(body, protocol):
+                buffer += data
+                if len(buffer) >= _CHUNK:
+                    await self._keep(buffer)
+        except (aiohttp.ClientError, OSError):  # what came is not asked for again
+            await self._keep(buffer)
+            raise
+        await self._keep(buffer)
+
+    async def _next(self, body: aiohttp.StreamReader, protocol: ResponseHandler | None) -> bytes:
+        """The next bytes; none at the end.
+
+        Chunks that make no sense end the connection, but whoever reads the body is not told, and the library's own
+        clock stands still then.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._patience.idle
+        while True:
+            try:
+                async with asyncio.timeout_at(min(deadline, clock() + _GLANCE)):
+                    return await body.readany()
+            except TimeoutError:
+                if clock() >= deadline or body.exception() is not None:
+                    raise
+            if protocol is not None and protocol.exception() is not None and not body.is_eof():
+                raise aiohttp.ClientPayloadError("no HTTP")
+
+    async def _keep(self, buffer: bytearray) -> None:
+        data = bytes(buffer)
+        buffer.clear()
+        total = self._fetch.total
+        if total is not None and self._fetch.at + len(data) > total:
+            raise ProtocolError("GET /view: more came than the answer announced")
+        if data:
+            await self._sink.write(data)
+            self._fetch.received(len(data))
+        if total is None:
+            self._trailer.feed(data)
+
+    def _refused(self, response: aiohttp.ClientResponse) -> ComfyClientError:
+        name, status = self._ref.filename, response.status
+        if status == 404:
+            hint = "temporary files are gone when the instance restarts" if self._ref.type == "temp" else None
+            return TransferError(f"the instance no longer has {name!r}", hint=hint)
+        if response.url.origin() != self._http.base.origin():
+            text = f"{response.url.host}, where the instance keeps it, answered HTTP {status}"
+            if status == 429 or status >= 500:
+                return InstanceUnavailable(text)
+            return TransferError(f"cannot fetch {name!r}: {text}")
+        return refusal(Reply("GET /view", response.url, status, response.headers, b""))
+
+    def _given_up(self, error: ComfyClientError) -> TransferError:
+        return TransferError(f"cannot fetch {self._ref.filename!r}: {error}", hint=error.hint)

@@ -1,0 +1,155 @@
+"""What the journal keeps of a run, so that another command can go on with it; and the small rules around it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comfyclient._redact import Secret
+from comfyclient.cli.journals import journal_if_possible, journal_if_there
+from comfyclient.cli.login_options import NO_LOGIN, GivenHeader, LoginOptions
+from comfyclient.cli.plans import Outputs, Plan
+from comfyclient.cli.resumed import Outcome, Resumed, summary
+from comfyclient.files import PartFile, remove_parts
+from comfyclient.journal import Entry, Journal, Phase
+from comfyclient.journal.rows import plan_text
+from comfyclient.names import alternatives, safe_name
+from comfyclient.ownfiles import part_mark, stands_for
+
+from ..cli_support import make_app  # noqa: TID252
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def test_a_plan_comes_back_as_it_was(tmp_path):
+    login = LoginOptions(
+        username="me", password_file="p.txt", headers=(GivenHeader("X-Key", file="k.txt"),), insecure=True
+    )
+    outputs = Outputs(tmp_path / "out", "{node}.{ext}", overwrite=True, metadata=True)
+    plan = Plan("/flows/wf.json", outputs, login, {"3.seed": 2**63})
+    kept = json.loads(json.dumps(plan.to_json(tmp_path) | {"seeds": plan.seeds}))
+    files = {"password_file": str(tmp_path / "p.txt"), "headers": (GivenHeader("X-Key", file=str(tmp_path / "k.txt")),)}
+    assert Plan.from_json(kept) == Plan(
+        plan.workflow, outputs, LoginOptions(username="me", insecure=True, **files), plan.seeds
+    )
+
+
+def test_a_folder_that_is_no_text_comes_back_too():
+    outputs = Outputs(Path("/out/\udcff"))
+    assert Outputs.from_json(json.loads(plan_text({"outputs": outputs.to_json()}))["outputs"]) == outputs
+
+
+def test_no_secret_is_kept(tmp_path):
+    secret = Secret("open-sesame-4711")
+    login = LoginOptions(
+        password=secret, token=secret, password_file="-", headers=(GivenHeader("X", secret), GivenHeader("Y", file="-"))
+    )
+    assert login.kept(tmp_path) == {}
+    assert LoginOptions.of_kept({}) == NO_LOGIN
+
+
+@given(JSON)
+def test_what_makes_no_sense_is_left_out(body):
+    assert isinstance(LoginOptions.of_kept(body), LoginOptions)
+    assert Outputs.from_json(body) is None or Path(body["folder"]).is_absolute()
+    for plan in (
+        Plan.from_json(body if isinstance(body, dict) else {}),
+        Plan.from_json({"outputs": body, "seeds": body}),
+    ):
+        assert plan.outputs is None or plan.outputs.folder.is_absolute()
+        assert plan.command("http://x").startswith("comfyclient queue ")
+
+
+@pytest.mark.parametrize("name", ["password", "token"])
+def test_a_secret_that_somebody_wrote_into_the_journal_is_not_used(name):
+    assert LoginOptions.of_kept({name: "x", "username": 5, "insecure": "yes"}) == NO_LOGIN
+
+
+@pytest.mark.parametrize(("value", "kept"), [("0", False), ("no", False), ("OFF", False), ("1", True), ("", True)])
+def test_the_environment_says_whether_a_journal_is_kept(tmp_path, value, kept):
+    app = make_app(tmp_path, environ={"COMFYCLIENT_JOURNAL": value})
+    with journal_if_possible(app) as journal:
+        assert (journal is not None) is kept
+
+
+def test_who_has_little_to_write_begins_no_journal(tmp_path):
+    app = make_app(tmp_path)
+    with journal_if_there(app) as journal:
+        assert journal is None
+    with journal_if_possible(app), journal_if_there(app) as journal:
+        assert journal is not None
+
+
+@given(st.text(min_size=1).map(safe_name), st.integers(0, 10**6))
+def test_a_name_that_stands_for_another_is_known(name, number):
+    [found] = [next(alternatives(name, after=number - 1))]
+    assert stands_for(found, name)
+    assert stands_for(name, name)
+
+
+@pytest.mark.parametrize(
+    "other", ["b.png", "a.png.png", "a (0).png", "a (1).jpg", "a (1) (1).png", "a (x).png", "a (1.png"]
+)
+def test_other_names_do_not_stand_for_it(other):
+    assert not stands_for(other, "a.png")
+
+
+def test_only_the_parts_of_these_jobs_are_removed(tmp_path):
+    class Witness:
+        mark = part_mark("job")
+
+    (tmp_path / "sub").mkdir()
+    parts = [PartFile(tmp_path, Witness()), PartFile(tmp_path / "sub", Witness()), PartFile(tmp_path)]
+    assert remove_parts(tmp_path, {part_mark("other")}, deep=True) == 0
+    assert remove_parts(tmp_path, {part_mark("job")}, deep=False) == 1
+    assert [part.path.exists() for part in parts] == [False, True, True]
+    assert remove_parts(tmp_path, {part_mark("job")}, deep=True) == 1
+    assert remove_parts(tmp_path / "nowhere", {part_mark("job")}, deep=True) == 0
+    for part in parts:
+        part.discard()
+
+
+@pytest.mark.parametrize(
+    ("phase", "state", "before", "code"),
+    [
+        (Phase.SAVED, "succeeded", Outcome.FINISHED, 0),
+        (Phase.ENDED, "failed", Outcome.FAILED, 1),
+        (Phase.ENDED, "cancelled", Outcome.CANCELLED, 1),
+        (Phase.ENDED, "lost", Outcome.LOST, 6),
+        (Phase.REFUSED, None, Outcome.NOT_QUEUED, 6),
+        (Phase.GIVEN_UP, None, Outcome.UNKNOWN, 6),
+    ],
+)
+def test_what_was_over_before_counts_as_it_ended(phase, state, before, code):
+    entry = Entry("id", "http://x", "c", "run", "digest", phase=phase, state=state)
+    job = Resumed(entry, given=Outcome.DONE_BEFORE)
+    assert (job.before, job.exit_code) == (before, code)
+    assert job.to_json()["state"] == str(before)
+
+
+def test_the_summary_counts_outcomes():
+    entry = Entry("id", "http://x", "c", "run", "digest")
+    jobs = [Resumed(entry, given=outcome) for outcome in (Outcome.LOST, Outcome.HELD, Outcome.LOST)]
+    assert summary(jobs) == "3 jobs: 2 lost, 1 left to another process"
+
+
+def test_what_nobody_asked_for_in_long_is_given_up(tmp_path):
+    now = 1000.0
+    with Journal.open(tmp_path, clock=lambda: now) as journal:
+        run_id = journal.begin()
+        for name in ("held", "done"):
+            journal.submitting(name, run_id=run_id, url="http://x", client_id="c", body_digest="d")
+        journal.refused("done")
+        assert journal.give_up_old(2000.0, "too old") == 0
+    now = 3000.0
+    with Journal.open(tmp_path, clock=lambda: now) as journal:
+        assert journal.give_up_old(1000.0, "too old") == 0
+        assert journal.give_up_old(2000.0, "too old") == 1
+        entry = journal.entry("held")
+        assert (entry.phase, entry.reason, entry.updated) == (Phase.GIVEN_UP, "too old", 3000.0)
+        assert journal.entry("done").phase is Phase.REFUSED
