@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         LoginRefused,
         NotComfyUI,
         OutcomeUnknown,
+        OutOfMemory,
         OutputExists,
         Problem,
         PromptRejected,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         WorkflowUnreadable,
     )
     from comfyclient.job import Job
+    from comfyclient.journal import Journal
     from comfyclient.names import Template
     from comfyclient.prepare import Prepared
     from comfyclient.result import Output, Result
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
         OutputReady,
         Preview,
         Queued,
+        Resubmitted,
+        Stalled,
         Started,
     )
     from comfyclient.wire.outputs import OutputRef, TextOutput
@@ -123,6 +127,7 @@ _HOMES = {
         "JobLost",
         "LoginRefused",
         "NotComfyUI",
+        "OutOfMemory",
         "OutcomeUnknown",
         "OutputExists",
         "Problem",
@@ -133,6 +138,7 @@ _HOMES = {
         "WorkflowUnreadable",
     ),
     "job": ("Job",),
+    "journal": ("Journal",),
     "names": ("Template",),
     "prepare": ("Prepared",),
     "result": ("Output", "Result"),
@@ -146,6 +152,8 @@ _HOMES = {
         "OutputReady",
         "Preview",
         "Queued",
+        "Resubmitted",
+        "Stalled",
         "Started",
     ),
     "wire.outputs": ("OutputRef", "TextOutput"),
@@ -197,11 +205,13 @@ __all__ = [
     "JobProgress",
     "JobState",
     "JobSummary",
+    "Journal",
     "LoginRefused",
     "NodeFinished",
     "NodeProgress",
     "NodeStarted",
     "NotComfyUI",
+    "OutOfMemory",
     "OutcomeUnknown",
     "Output",
     "OutputExists",
@@ -214,7 +224,9 @@ __all__ = [
     "PromptRejected",
     "ProtocolError",
     "Queued",
+    "Resubmitted",
     "Result",
+    "Stalled",
     "Started",
     "SystemInfo",
     "Template",

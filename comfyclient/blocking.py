@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from comfyclient.auth.store import StoredLogin
     from comfyclient.auth.tls import TLS
     from comfyclient.errors import Problem
+    from comfyclient.journal import Journal
     from comfyclient.prepare import Prepared
+    from comfyclient.recording import Recording
     from comfyclient.wire.answers import SystemInfo, Uploaded
     from comfyclient.wire.events import JobEvent
     from comfyclient.wire.outputs import OutputRef, TextOutput
@@ -207,6 +209,8 @@ class ComfyClient:
         trust_env: bool = False,
         poll_interval: float = 2.0,
         patience: float = 120.0,
+        stall_timeout: float | None = 600.0,
+        journal: Journal | Recording | None = None,
     ) -> None:
         self._client = _async.ComfyClient(
             url,
@@ -221,6 +225,8 @@ class ComfyClient:
             trust_env=trust_env,
             poll_interval=poll_interval,
             patience=patience,
+            stall_timeout=stall_timeout,
+            journal=journal,
         )
         self._portal = _Portal()
 
@@ -284,10 +290,18 @@ class ComfyClient:
         previews: bool = False,
         upload_dir: str | os.PathLike[str] | None = None,
         frontend: str | None = None,
+        resubmit: Literal["never", "lost"] = "never",
     ) -> Job:
         """Queue a workflow."""
         prepared = self.prepare(workflow, edits, seed=seed, check=check, upload_dir=upload_dir, frontend=frontend)
-        return self.submit(prepared, front=front, prompt_id=prompt_id, extra_data=extra_data, previews=previews)
+        return self.submit(
+            prepared,
+            front=front,
+            prompt_id=prompt_id,
+            extra_data=extra_data,
+            previews=previews,
+            resubmit=resubmit,
+        )
 
     def prepare(
         self,
@@ -312,10 +326,16 @@ class ComfyClient:
         prompt_id: str | None = None,
         extra_data: Mapping[str, Any] | None = None,
         previews: bool = False,
+        resubmit: Literal["never", "lost"] = "never",
     ) -> Job:
         """Send a prompt as it is."""
         submitted = self._client.submit(
-            prompt, front=front, prompt_id=prompt_id, extra_data=extra_data, previews=previews
+            prompt,
+            front=front,
+            prompt_id=prompt_id,
+            extra_data=extra_data,
+            previews=previews,
+            resubmit=resubmit,
         )
         return Job(self._portal, self._portal.call(submitted))
 
@@ -327,6 +347,7 @@ class ComfyClient:
         queued: Callable[[Job], None] | None = None,
         extra_data: Mapping[str, Any] | None = None,
         previews: bool = False,
+        resubmit: Literal["never", "lost"] = "never",
     ) -> Iterator[Job]:
         """Submit many, keeping the instance's queue filled, and yield each job when it has ended.
 
@@ -337,13 +358,19 @@ class ComfyClient:
             if queued is not None:
                 queued(Job(self._portal, job))
 
-        jobs = self._client.run(prompts, ahead=ahead, queued=tell, extra_data=extra_data, previews=previews)
+        jobs = self._client.run(
+            prompts, ahead=ahead, queued=tell, extra_data=extra_data, previews=previews, resubmit=resubmit
+        )
         for job in self._portal.iterate(jobs):
             yield Job(self._portal, job)
 
     def job(self, prompt_id: str) -> Job:
         """Take up a job that is on the instance already."""
         return Job(self._portal, self._portal.call(self._client.job(prompt_id)))
+
+    def keeps_ids(self) -> bool:
+        """Whether a job that the instance does not know by its id is certainly not there under another."""
+        return self._portal.call(self._client.keeps_ids())
 
     def jobs(self, *, limit: int = 100) -> list[JobSummary]:
         """The jobs on the instance."""
@@ -352,6 +379,10 @@ class ComfyClient:
     def cancel(self, prompt_id: str) -> JobState:
         """Take a job off the queue, or interrupt it if it runs."""
         return self._portal.call(self._client.cancel(prompt_id))
+
+    def cancel_all(self, ids: Iterable[str]) -> dict[str, JobState]:
+        """Cancel many jobs in a few requests."""
+        return self._portal.call(self._client.cancel_all(ids))
 
     def upload(
         self,
@@ -371,9 +402,12 @@ class ComfyClient:
         """Fetch a file of the instance into memory."""
         return self._portal.call(self._client.read(output))
 
-    def download(self, output: OutputRef, dest: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    def download(
+        self, output: OutputRef, dest: str | os.PathLike[str], *, overwrite: bool = False, job: Job | None = None
+    ) -> Path:
         """Fetch a file of the instance into the file ``dest``."""
-        return self._portal.call(self._client.download(output, dest, overwrite=overwrite))
+        its = job._job if job is not None else None  # noqa: SLF001 - of this module
+        return self._portal.call(self._client.download(output, dest, overwrite=overwrite, job=its))
 
 
 class Job:

@@ -12,9 +12,10 @@ from comfyclient._http import Http
 from comfyclient._transport import Transport
 from comfyclient.ahead import run_ahead
 from comfyclient.auth.address import read_address
-from comfyclient.auth.remember import default_store, recall
+from comfyclient.auth.remember import default_store, find_stored, recall
 from comfyclient.auth.schemes import Auth, together
 from comfyclient.auth.session import Session
+from comfyclient.cancelling import Canceller
 from comfyclient.errors import (
     CatalogError,
     CertificateUntrusted,
@@ -29,13 +30,14 @@ from comfyclient.job import Instance, Job
 from comfyclient.look import HistoryReader, find_for_sure, read_queue
 from comfyclient.prepare import (
     Prepared,
+    aside,
     build,
     find_local_files,
     not_yet_there,
     seeds_of,
     upload_all,
 )
-from comfyclient.queueing import Submitter, cancel, check_prompt_id, encode_prompt, new_prompt_id, refuse_known
+from comfyclient.queueing import Submitter, check_prompt_id, encode_prompt, new_prompt_id, refuse_known
 from comfyclient.socket import EventSocket
 from comfyclient.transfer import Transfers
 from comfyclient.watch import Watcher
@@ -50,7 +52,7 @@ from comfyclient.workflow.prompt import Prompt
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from yarl import URL
@@ -59,8 +61,11 @@ if TYPE_CHECKING:
     from comfyclient.auth.store import StoredLogin
     from comfyclient.auth.tls import TLS
     from comfyclient.errors import Problem
+    from comfyclient.following import Following
+    from comfyclient.journal import Journal
     from comfyclient.prepare import LocalFile
-    from comfyclient.wire.answers import Uploaded
+    from comfyclient.recording import Recording
+    from comfyclient.wire.answers import Accepted, Uploaded
     from comfyclient.wire.outputs import OutputRef
     from comfyclient.workflow.document import Workflow
     from comfyclient.workflow.prompt import ConversionWarning
@@ -99,9 +104,13 @@ class ComfyClient:
         trust_env: Whether proxies named in the environment are used.
         poll_interval: Seconds between looks at the server's record while nothing is heard over the websocket.
         patience: Seconds in which the server cannot be asked, after which a job's outcome counts as unknown.
+        stall_timeout: Seconds in which nothing moves though the server says that a job runs, after which the job
+            counts as STALLED until something does; ``None``: it never does. Loading a model may take minutes.
+        journal: Where each job is written down, from before its submission to its outputs: a journal, for a run of its
+            own, or a `comfyclient.recording.Recording`. Keep it open until the client is closed.
 
     Raises:
-        ConfigError: The url makes no sense, or two credentials exclude each other.
+        ConfigError: The url or another argument makes no sense, or two credentials exclude each other.
     """
 
     def __init__(
@@ -119,12 +128,16 @@ class ComfyClient:
         trust_env: bool = False,
         poll_interval: float = 2.0,
         patience: float = 120.0,
+        stall_timeout: float | None = 600.0,
+        journal: Journal | Recording | None = None,
     ) -> None:
+        if stall_timeout is not None and not stall_timeout > 0:
+            raise ConfigError("stall_timeout must be more than 0 seconds, or None")
         base, in_url = read_address(url)
         given = credential.over(in_url) if credential is not None else in_url
         scheme = _scheme(auth, given)
         if auth == "auto" and not given and stored is None:
-            stored = default_store().load(base)
+            base, stored = find_stored(default_store(), base)
         recalled = recall(stored) if stored is not None else None
         known = None
         if recalled is not None:
@@ -138,7 +151,9 @@ class ComfyClient:
         self.client_id = client_id or str(uuid.uuid4())
         self._http = Http(transport, self._session)
         cadence = Cadence(first=min(0.1, poll_interval), most=poll_interval)
-        self._watcher = Watcher(self._http, cadence=cadence, patience=patience, on_deaf=self._reconnect)
+        self._watcher = Watcher(
+            self._http, cadence=cadence, patience=patience, stall_timeout=stall_timeout, on_deaf=self._reconnect
+        )
         self._socket = EventSocket(
             self._http,
             self.client_id,
@@ -147,7 +162,9 @@ class ComfyClient:
         )
         self._submitter = Submitter(self._http, self._watcher)
         self._transfers = Transfers(self._http)
-        self._instance = Instance(self._http, self._watcher, self._transfers)
+        self._recording = _recording(journal)
+        self._canceller = Canceller(self._http, self._watcher)
+        self._instance = Instance(self._canceller, self._transfers)
         self._catalog: Catalog | None = None
         self._frontend: str | None = None
         self._catalog_at = 0.0
@@ -181,7 +198,11 @@ class ComfyClient:
             try:
                 await self._watcher.close()
             finally:
-                await self._http.close()
+                try:
+                    await self._http.close()
+                finally:
+                    if self._recording is not None:
+                        await self._recording.close()
 
     # The instance
 
@@ -251,7 +272,10 @@ class ComfyClient:
         reason, pause = None, _READY_FIRST
         while True:
             try:
-                await self.login()
+                async with asyncio.timeout_at(deadline if seconds > 0 else None):
+                    await self.login()
+            except TimeoutError:
+                raise InstanceUnavailable(reason or f"{self._http.origin} did not answer in time") from None
             except CertificateUntrusted:
                 raise
             except InstanceUnavailable as error:
@@ -281,13 +305,21 @@ class ComfyClient:
         previews: bool = False,
         upload_dir: str | os.PathLike[str] | None = None,
         frontend: str | None = None,
+        resubmit: Literal["never", "lost"] = "never",
     ) -> Job:
         """Queue a workflow: `prepare` it, then `submit` it. See there for arguments and errors."""
         self._check_open()
         if prompt_id is not None:
             check_prompt_id(prompt_id)
         prepared = await self.prepare(workflow, edits, seed=seed, check=check, upload_dir=upload_dir, frontend=frontend)
-        return await self.submit(prepared, front=front, prompt_id=prompt_id, extra_data=extra_data, previews=previews)
+        return await self.submit(
+            prepared,
+            front=front,
+            prompt_id=prompt_id,
+            extra_data=extra_data,
+            previews=previews,
+            resubmit=resubmit,
+        )
 
     async def prepare(
         self,
@@ -319,7 +351,10 @@ class ComfyClient:
         if isinstance(workflow, Prompt) and not edits and seed is None and not check and upload_dir is None:
             return Prepared(workflow)
         catalog = await self.catalog()
-        before, prompt = build(workflow, catalog, edits=edits, seed=seed, frontend=frontend or self._frontend)
+        before, prompt = await aside(
+            workflow,
+            lambda: build(workflow, catalog, edits=edits, seed=seed, frontend=frontend or self._frontend),
+        )
         files: list[LocalFile] = []
         if upload_dir is not None:
             files = await asyncio.to_thread(find_local_files, before, prompt, catalog, Path(upload_dir))
@@ -327,7 +362,7 @@ class ComfyClient:
             await self._check(prompt, files)
         if files:
             prompt = await upload_all(prompt, files, self._transfers)
-        return Prepared(prompt, seeds_of(prompt, catalog))
+        return Prepared(prompt, await aside(prompt, lambda: seeds_of(prompt, catalog)))
 
     async def submit(
         self,
@@ -337,6 +372,7 @@ class ComfyClient:
         prompt_id: str | None = None,
         extra_data: Mapping[str, Any] | None = None,
         previews: bool = False,
+        resubmit: Literal["never", "lost"] = "never",
     ) -> Job:
         """Send a prompt as it is. It is queued at most once, whatever happens to the connection.
 
@@ -346,6 +382,9 @@ class ComfyClient:
             prompt_id: The job's id, a UUID that the instance has not seen; made up by default.
             extra_data: What else travels with it. Everybody who can reach the instance can read it.
             previews: Ask the instance for pictures of what is unfinished, for `Job.events`.
+            resubmit: ``"lost"``: if the server no longer knows the job, because it restarted or somebody deleted the
+                job, submit it exactly once more, under another id, which ``job.id`` is from then on. It may have run,
+                and cost money, before it was lost.
 
         Returns:
             The job. ``job.warnings`` names outputs that the server dropped because they cannot run.
@@ -358,24 +397,48 @@ class ComfyClient:
             OutcomeUnknown: The answer got lost and the server cannot be asked; it may be queued.
         """
         self._check_open()
+        if resubmit not in {"never", "lost"}:
+            raise ConfigError("resubmit must be 'never' or 'lost'")
         prepared = prompt if isinstance(prompt, Prepared) else Prepared(prompt)
         sent = prepared.prompt
         job_id = new_prompt_id() if prompt_id is None else check_prompt_id(prompt_id)
         extra = {"preview_method": "auto" if previews else "none", **(extra_data or {})}
-        body = encode_prompt(sent, prompt_id=job_id, client_id=self.client_id, extra_data=extra, front=front)
-        await self._session.enter()
+        billed = self._is_billed(sent, extra)
+
+        def encode(job_id: str) -> bytes:
+            return encode_prompt(sent, prompt_id=job_id, client_id=self.client_id, extra_data=extra, front=front)
+
+        def again(following: Following) -> Coroutine[None, None, object]:
+            before = following.tracker.prompt_id
+            self._watcher.begin_again(following, new_prompt_id())
+            return post(following, encode(following.tracker.prompt_id), before)
+
+        async def post(following: Following, body: bytes, before: str | None = None) -> Accepted:
+            def send() -> Coroutine[None, None, Accepted]:
+                return self._submitter.submit(following, body, sent, billed=billed)
+
+            if self._recording is None:
+                return await send()
+            about: dict[str, Any] = {"url": str(self.url), "client_id": self.client_id, "seeds": prepared.seeds}
+            return await self._recording.submit(following, send, body=body, before=before, **about)
+
+        body = encode(job_id)
+        if not self._session.worked:
+            await self._reach()
         await self._socket.start()
         if prompt_id is not None:
             await refuse_known(self._http, prompt_id)
         self._check_open()
-        following = self._watcher.follow(job_id, sent.nodes.keys(), sent.title)
+        following = self._watcher.follow(
+            job_id, sent.nodes.keys(), sent.title, again=again if resubmit == "lost" else None
+        )
         try:
-            accepted = await self._submitter.submit(following, body, sent, billed=self._is_billed(sent, extra))
+            accepted = await post(following, body)
         except BaseException:
             self._watcher.forget(following)
             raise
         warnings: tuple[ConversionWarning | Problem, ...] = (*sent.warnings, *accepted.problems)
-        return Job(self._instance, following, sent, seeds=prepared.seeds, warnings=warnings)
+        return self._job(following, sent, seeds=prepared.seeds, warnings=warnings)
 
     async def run(
         self,
@@ -385,6 +448,7 @@ class ComfyClient:
         queued: Callable[[Job], None] | None = None,
         extra_data: Mapping[str, Any] | None = None,
         previews: bool = False,
+        resubmit: Literal["never", "lost"] = "never",
     ) -> AsyncIterator[Job]:
         """Submit many, keeping up to ``ahead`` of them in the instance's queue, and yield each when it has ended.
 
@@ -394,13 +458,14 @@ class ComfyClient:
             queued: Called with each job when it has been queued.
             extra_data: As in `submit`.
             previews: As in `submit`.
+            resubmit: As in `submit`.
 
         Raises:
             PromptRejected: As `submit` does, after what was queued before has ended and was yielded.
         """
 
         async def send(prompt: Prompt | Prepared) -> Job:
-            return await self.submit(prompt, extra_data=extra_data, previews=previews)
+            return await self.submit(prompt, extra_data=extra_data, previews=previews, resubmit=resubmit)
 
         async with contextlib.aclosing(run_ahead(prompts, send, ahead=ahead, queued=queued)) as jobs:
             async for job in jobs:
@@ -427,7 +492,15 @@ class ComfyClient:
         if not following.tracker.known:
             self._watcher.learn(following, look)
         seeds = seeds_of(prompt, self._catalog) if self._catalog is not None else {}
-        return Job(self._instance, following, prompt, seeds=seeds)
+        return self._job(following, prompt, seeds=seeds)
+
+    async def keeps_ids(self) -> bool:
+        """Whether a job that the instance does not know by its id is certainly not there under another.
+
+        Raises:
+            InstanceUnavailable: Nobody answers.
+        """
+        return await self._submitter.keeps_ids()
 
     async def jobs(self, *, limit: int = 100) -> list[JobSummary]:
         """The jobs on the instance, whoever queued them.
@@ -450,7 +523,18 @@ class ComfyClient:
             CANCELLED if it had not begun, RUNNING if it was told to stop (it may yet succeed), PENDING if it waits
             still because the command had no effect, its state if it had ended, LOST if the instance does not know it.
         """
-        return await cancel(self._http, self._watcher, prompt_id)
+        return await self._canceller.cancel(prompt_id)
+
+    async def cancel_all(self, ids: Iterable[str]) -> dict[str, JobState]:
+        """Cancel many jobs in a few requests: those that wait, the last of the queue first, then those that run.
+
+        Returns:
+            For each what `cancel` returns.
+
+        Raises:
+            InstanceUnavailable: The instance cannot be asked; what it was told before that, it may have done.
+        """
+        return await self._canceller.cancel_all(ids)
 
     # Files
 
@@ -486,15 +570,52 @@ class ComfyClient:
         """
         return await self._transfers.read(output)
 
-    async def download(self, output: OutputRef, dest: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    async def download(
+        self, output: OutputRef, dest: str | os.PathLike[str], *, overwrite: bool = False, job: Job | None = None
+    ) -> Path:
         """Fetch a file of the instance into the file ``dest``, which appears whole or not at all.
+
+        Args:
+            output: The file.
+            dest: Where to.
+            overwrite: Replace a file there.
+            job: Whose output it is, for the journal.
 
         Raises:
             OutputExists: It is there already, and ``overwrite`` is not set.
             TransferError: It cannot be fetched or written.
         """
         path = Path(dest)
-        return await self._transfers.save(output, path.parent, (path.name,), overwrite=overwrite, rename=False)
+        recording = job.recording if job is not None else None
+        witness = recording.witness(output.to_json()) if recording is not None else None
+        saved = await self._transfers.save(
+            output, path.parent, (path.name,), overwrite=overwrite, rename=False, witness=witness
+        )
+        if recording is not None:
+            await recording.saved_one()
+        return saved
+
+    def _job(
+        self,
+        following: Following,
+        prompt: Prompt,
+        *,
+        seeds: Mapping[str, int],
+        warnings: Iterable[Problem | ConversionWarning] = (),
+    ) -> Job:
+        recording = None
+        if self._recording is not None:
+            self._recording.follow(following)
+            recording = self._recording.job(following.tracker.prompt_id)
+        return Job(self._instance, following, prompt, seeds=seeds, warnings=warnings, recording=recording)
+
+    async def _reach(self) -> None:
+        """See that ComfyUI answers, before anything is sent whose fate could be in doubt."""
+        try:
+            await self._http.get("/prompt")
+        except InstanceUnavailable:
+            self._check_open()
+            raise
 
     def _is_billed(self, prompt: Prompt, extra: Mapping[str, Any]) -> bool:
         """Whether partner nodes are in it, as far as that is known, or the key that pays for them."""
@@ -514,12 +635,24 @@ class ComfyClient:
     async def _check(self, prompt: Prompt, files: list[LocalFile]) -> None:
         """Refuse what would not run. Lists of files change: before that, they are read anew."""
         catalog = await self.catalog()
-        problems = [p for p in check_prompt(prompt, catalog) if not not_yet_there(p, files)]
+        problems = await self._problems(prompt, catalog, files)
         if problems and asyncio.get_running_loop().time() - self._catalog_at > _FRESH:
             catalog = await self.catalog(refresh=True)
-            problems = [p for p in check_prompt(prompt, catalog) if not not_yet_there(p, files)]
+            problems = await self._problems(prompt, catalog, files)
         if problems:
             raise CheckFailed(problems)
+
+    async def _problems(self, prompt: Prompt, catalog: Catalog, files: list[LocalFile]) -> list[Problem]:
+        found = await aside(prompt, lambda: check_prompt(prompt, catalog))
+        return [problem for problem in found if not not_yet_there(problem, files)]
+
+
+def _recording(journal: Journal | Recording | None) -> Recording | None:
+    if journal is None:
+        return None
+    from comfyclient.recording import Recording
+
+    return journal if isinstance(journal, Recording) else Recording(journal)
 
 
 def _scheme(auth: Auth | Sequence[Auth] | Literal["auto"] | None, credential: Credential) -> Auth | None:

@@ -20,6 +20,7 @@
      ├── ProtocolError            something answers, and it is not what ComfyUI says
      │    └── NotComfyUI          it is not ComfyUI at all
      ├── JobFailed                a node raised (carries node, class, exception, traceback)
+     │    └── OutOfMemory         because the instance has too little memory for it
      ├── JobCancelled             the job was interrupted or taken off the queue
      ├── JobLost                  the server answers and no longer knows the job
      ├── OutcomeUnknown           the deadline passed before anybody could say how the job ended
@@ -58,6 +59,7 @@ __all__ = [
     "JobLost",
     "LoginRefused",
     "NotComfyUI",
+    "OutOfMemory",
     "OutcomeUnknown",
     "OutputExists",
     "Problem",
@@ -346,6 +348,13 @@ class JobFailed(_JobError):
             "exception_type": self.exception_type,
             "traceback": list(self.traceback),
         }
+
+
+class OutOfMemory(JobFailed):
+    """A node raised because the instance's memory, or its GPU's, is too small. The instance goes on."""
+
+    code = "out_of_memory"
+    default_hint = "make the pictures or the batch smaller, or take a machine with more memory"
 
 
 class JobCancelled(_JobError):

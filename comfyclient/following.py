@@ -10,11 +10,14 @@ from comfyclient.feed import Feed
 from comfyclient.wire.messages import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from comfyclient.wire.events import JobEvent
     from comfyclient.wire.lifecycle import JobTracker
     from comfyclient.wire.progress import JobProgress
+
+    Again = Callable[["Following"], Coroutine[None, None, object]]
+    """Gives a lost job another id at once, and submits it under that when it is awaited."""
 
 __all__ = ["Audience", "Following"]
 
@@ -28,13 +31,24 @@ class Audience:
 
 
 class Following:
-    """What a client knows of one job. ``own``: its messages come to this client's socket."""
+    """What a client knows of one job.
 
-    __slots__ = ("_audience", "_feeds", "_unread", "ended", "failure", "own", "tracker")
+    Attributes:
+        tracker: Its state.
+        own: Whether its messages come to this client's socket.
+        again: What submits it once more if it gets lost.
+        submission: The second submission, while it is under way.
+        ended: Set at its end.
+        failure: What `wait` raises.
+    """
 
-    def __init__(self, tracker: JobTracker, audience: Audience, *, own: bool) -> None:
+    __slots__ = ("_audience", "_feeds", "_unread", "again", "ended", "failure", "own", "submission", "tracker")
+
+    def __init__(self, tracker: JobTracker, audience: Audience, *, own: bool, again: Again | None = None) -> None:
         self.tracker = tracker
         self.own = own
+        self.again = again
+        self.submission: asyncio.Task[None] | None = None
         self.failure: Exception | None = None
         self._audience = audience
         self._feeds: list[Feed] = []
@@ -87,6 +101,11 @@ class Following:
     def put_aside(self, frame: str) -> None:
         """Keep the latest progress_state unread: it is large, and few ask."""
         self._unread = frame
+
+    def restart(self, events: Iterable[JobEvent]) -> None:
+        """It begins anew: forget what was heard of it."""
+        self._unread = None
+        self.tell(events)
 
     def tell(self, events: Iterable[JobEvent]) -> None:
         """Pass events on to the listeners, and notice the end."""

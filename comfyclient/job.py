@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from comfyclient.errors import JobCancelled, JobFailed, JobLost, OutcomeUnknown
-from comfyclient.queueing import cancel
+from comfyclient.errors import JobCancelled, JobFailed, JobLost, OutcomeUnknown, OutOfMemory
 from comfyclient.result import Result
 from comfyclient.wire.records import HistoryRecord, JobState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-    from comfyclient._http import Http
+    from comfyclient.cancelling import Canceller
     from comfyclient.errors import Problem
     from comfyclient.following import Following
+    from comfyclient.recording import JobRecording
     from comfyclient.transfer import Transfers
-    from comfyclient.watch import Watcher
     from comfyclient.wire.events import JobEvent
     from comfyclient.wire.progress import JobProgress
     from comfyclient.workflow.prompt import ConversionWarning, Prompt
 
 __all__ = ["Instance", "Job"]
 
+_NO_MEMORY: Final = frozenset({"OutOfMemoryError", "OOMError"})  # torch's, and Comfy Cloud's
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:
     """What a job needs of the client that queued it."""
 
-    http: Http
-    watcher: Watcher
+    canceller: Canceller
     transfers: Transfers
 
 
@@ -43,6 +43,7 @@ class Job:
         seeds: The seeds it was sent with, by address: ``{"3.seed": 42}``.
         warnings: What the conversion had to say, and outputs that the server dropped because they cannot run: a job
             with such problems runs, but not all of it.
+        recording: What is written of it in the client's journal, if that has one and the job is in it.
     """
 
     def __init__(
@@ -53,16 +54,18 @@ class Job:
         *,
         seeds: Mapping[str, int] | None = None,
         warnings: Iterable[Problem | ConversionWarning] = (),
+        recording: JobRecording | None = None,
     ) -> None:
         self._instance = instance
         self._following = following
+        self.recording = recording
         self.prompt = prompt
         self.seeds = dict(seeds or {})
         self.warnings = tuple(warnings)
 
     @property
     def id(self) -> str:
-        """The prompt_id."""
+        """The prompt_id. It changes if the job is submitted once more: see ``resubmit`` of `ComfyClient.submit`."""
         return self._following.tracker.prompt_id
 
     @property
@@ -106,7 +109,7 @@ class Job:
             timeout: Seconds to wait. When they have passed, the job goes on, and so does this client's following.
 
         Raises:
-            JobFailed: A node raised.
+            JobFailed: A node raised (OutOfMemory: because the instance has too little).
             JobCancelled: It was interrupted, or taken off the queue by this client.
             JobLost: The server no longer knows it.
             OutcomeUnknown: ``timeout`` passed, or the server could not be asked for too long.
@@ -116,11 +119,14 @@ class Job:
                 await self._following.wait()
         except TimeoutError:
             where = f"job {self.id} is still {self.state} after {timeout:g} s"
-            raise OutcomeUnknown(where, prompt_id=self.id) from None
+            stalled = self._following.tracker.stalled
+            raise OutcomeUnknown(
+                f"{where}: {stalled.reason}" if stalled is not None else where, prompt_id=self.id
+            ) from None
         record = self._following.tracker.record
         if record is None or record.state is not JobState.SUCCEEDED:
             raise self._error(record)
-        return Result(self._instance.transfers, record, self.prompt, self.seeds)
+        return Result(self._instance.transfers, record, self.prompt, self.seeds, self.recording)
 
     async def cancel(self) -> JobState:
         """Take it off the queue, or interrupt it if it runs; `result` then tells how it ended.
@@ -131,7 +137,7 @@ class Job:
         """
         if self._following.over:
             return self.state
-        return await cancel(self._instance.http, self._instance.watcher, self.id)
+        return await self._instance.canceller.cancel(self.id)
 
     def _error(self, record: HistoryRecord | None) -> Exception:
         state, reason = self.state, self._following.tracker.reason
@@ -148,7 +154,8 @@ class Job:
         if error is None:
             return JobFailed(f"job {self.id} failed, and the server does not say why", prompt_id=self.id)
         title = self.prompt.title(error.node_id or "") or error.node_type or "?"
-        return JobFailed(
+        kind = OutOfMemory if error.exception_type.rpartition(".")[2] in _NO_MEMORY else JobFailed
+        return kind(
             f"node {error.node_id} ({title}) raised {error.exception_type}: {error.exception_message}",
             prompt_id=self.id,
             node_id=error.node_id,

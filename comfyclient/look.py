@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -16,16 +17,27 @@ if TYPE_CHECKING:
 
     from comfyclient._http import Http
 
-__all__ = ["HistoryReader", "find", "find_for_sure", "is_known", "read_queue"]
+__all__ = ["HistoryReader", "find", "find_for_sure", "is_known", "places_of", "read_queue"]
 
 _BATCH_BYTES: Final = 16 * 2**20
 _FIRST_BATCH: Final = 32
+_FEW: Final = 4  # records that are asked for one by one
 
 
 async def read_queue(http: Http) -> tuple[Queue, int]:
     """``GET /queue``, and how many bytes the answer had: it holds every waiting prompt and workflow."""
     reply = await http.get("/queue")
     return Queue.from_json(reply.json()), len(reply.body)
+
+
+def places_of(queue: Queue, asked_at: float, told_at: float = -math.inf) -> dict[str, Look]:
+    """What a look at the queue says of every job in it. ``told_at``: when the server last told of any job."""
+    running = tuple(item.prompt_id for item in queue.running)
+    places = {prompt_id: Look(Where.RUNNING, asked_at, running=running) for prompt_id in running}
+    for index, item in enumerate(queue.pending, start=len(running)):
+        if item.prompt_id not in places:
+            places[item.prompt_id] = Look(Where.PENDING, asked_at, position=index, running=running, moved_at=told_at)
+    return places
 
 
 class HistoryReader:
@@ -47,13 +59,18 @@ class HistoryReader:
         """
         if len(ids) == 1:
             return _records(ids, await self._get(_path(ids[0])))
-        # The newest as many: if nobody else uses the instance, these are the ones.
-        newest = await self._get("/history", max_items=str(len(ids)))
-        found = _records(ids, newest)
-        if len(newest) >= len(ids):  # else that was the whole history
-            for prompt_id in ids:
-                if prompt_id not in found:
-                    found |= _records((prompt_id,), await self._get(_path(prompt_id)))
+        # The newest as many: if nobody else uses the instance, these are the ones, or those right before them.
+        found: dict[str, HistoryRecord | ProtocolError] = {}
+        for size in (len(ids), max(len(ids), min(4 * len(ids), self.batch))):
+            newest = await self._get("/history", max_items=str(size))
+            found |= _records(ids, newest)
+            if len(newest) < size:  # that was the whole history
+                return found
+            if len(ids) - len(found) <= _FEW:
+                break
+        for prompt_id in ids:
+            if prompt_id not in found:
+                found |= _records((prompt_id,), await self._get(_path(prompt_id)))
         return found
 
     async def newest(self, limit: int) -> list[HistoryRecord]:
@@ -98,8 +115,7 @@ async def find(http: Http, prompt_id: str) -> tuple[Look, QueueItem | HistoryRec
     queue, _ = await read_queue(http)
     item = queue.find(prompt_id)
     if item is not None:
-        where = Where.RUNNING if any(item is other for other in queue.running) else Where.PENDING
-        return Look(where, asked_at, position=queue.position(prompt_id)), item
+        return places_of(queue, asked_at)[prompt_id], item
     found = (await HistoryReader(http).read((prompt_id,))).get(prompt_id)
     if isinstance(found, ProtocolError):
         raise found

@@ -7,7 +7,7 @@ import random
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from comfyclient.workflow.document import Workflow
 from comfyclient.workflow.edit import apply_edits, apply_seed, random_seed
@@ -16,13 +16,13 @@ from comfyclient.workflow.origins import write_back
 from comfyclient.workflow.prompt import Prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from comfyclient.errors import Problem
     from comfyclient.transfer import Transfers
     from comfyclient.workflow.catalog import Catalog, InputSpec
 
-__all__ = ["LocalFile", "Prepared", "build", "find_local_files", "not_yet_there", "seeds_of", "upload_all"]
+__all__ = ["LocalFile", "Prepared", "aside", "build", "find_local_files", "not_yet_there", "seeds_of", "upload_all"]
 
 _ANNOTATED: Final = re.compile(r" \[(input|output|temp)\]$")
 _IMAGES: Final = frozenset({
@@ -42,6 +42,9 @@ _MODELS: Final = frozenset({
 # What the files of an input are called, by `InputSpec.upload`. Nodes for sound take that of videos too.
 _SUFFIXES: Final = {"image": _IMAGES, "video": _VIDEOS, "audio": _AUDIO | _VIDEOS, "file": _MODELS}
 _RNG: Final = random.SystemRandom()
+_SMALL: Final = 300  # nodes of a prompt that are dealt with in less time than a trip to a thread is worth
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,15 @@ class LocalFile:
     node_id: str
     input: str
     path: Path
+
+
+async def aside(subject: Workflow | Prompt | Mapping[str, Any], work: Callable[[], _T]) -> _T:
+    """Do pure work on a workflow or prompt in a thread, unless it is small: the event loop serves others meanwhile.
+
+    A workflow may become a prompt of any size, whatever its own.
+    """
+    small = isinstance(subject, Prompt) and len(subject.nodes) <= _SMALL
+    return work() if small else await asyncio.to_thread(work)
 
 
 def build(

@@ -1,4 +1,4 @@
-"""Putting a prompt into an instance's queue exactly once, and taking it out again.
+"""Putting a prompt into an instance's queue exactly once.
 
 ``POST /prompt`` is not idempotent, and an answer that gets lost says nothing about the prompt. So each prompt
 carries an id of ours, and after any doubt the server's record is read before anything else happens.
@@ -7,10 +7,12 @@ carries an id of ours, and after any doubt the server's record is read before an
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import re
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient import _json
@@ -27,9 +29,7 @@ from comfyclient.errors import (
 )
 from comfyclient.look import find, is_known
 from comfyclient.wire.answers import Accepted, SystemInfo, read_rejection, read_retry_after
-from comfyclient.wire.lifecycle import Where
-from comfyclient.wire.records import JobState
-from comfyclient.wire.submission import Answer, Do, Step, Submission
+from comfyclient.wire.submission import Answer, Do, Outage, Step, Submission
 from comfyclient.workflow.prompt import is_link
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ if TYPE_CHECKING:
     from comfyclient.watch import Watcher
     from comfyclient.workflow.prompt import Prompt
 
-__all__ = ["Submitter", "cancel", "check_prompt_id", "encode_prompt", "new_prompt_id", "refuse_known"]
+__all__ = ["Submitter", "check_prompt_id", "encode_prompt", "new_prompt_id", "refuse_known"]
 
 _CANONICAL: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_BEGIN: Final = 0.3
 # Only these say that the request was not acted upon. ComfyUI answers 500 after queueing in some cases, and a gateway
 # gives up waiting for an answer that comes later.
 _REFUSED: Final = frozenset({*range(300, 400), 400, 401, 403, 404, 407, 413})
@@ -61,7 +60,7 @@ def check_prompt_id(prompt_id: str) -> str:
     Raises:
         ConfigError: It is no UUID in lower case with hyphens.
     """
-    if not _CANONICAL.fullmatch(prompt_id):
+    if not isinstance(prompt_id, str) or not _CANONICAL.fullmatch(prompt_id):
         raise ConfigError(f"{prompt_id!r} is no prompt_id: a UUID in lower case with hyphens", hint="leave it out")
     return prompt_id
 
@@ -127,7 +126,10 @@ class Submitter:
     def __init__(self, http: Http, watcher: Watcher) -> None:
         self._http = http
         self._watcher = watcher
-        self._keeps_ids: bool | None = None
+        self._outage = Outage()
+        # Whether the instance keeps the ids that we give, as was seen, and as its version says.
+        self._kept: bool | None = None
+        self._should_keep: bool | None = None
 
     async def submit(self, following: Following, body: bytes, prompt: Prompt, *, billed: bool) -> Accepted:
         """Post a prompt that is followed already.
@@ -143,40 +145,52 @@ class Submitter:
             InstanceUnavailable: It was not queued.
             ProtocolError: It was not queued, and the answer made no sense; or it named another job.
             AuthError: It was not queued: the instance does not let us in.
+            ConfigError: The client was closed before it was sent.
             OutcomeUnknown: It may have got there, and the server cannot be asked.
         """
-        way = Submission(_now(), patience=2 * self._http.timeout)
+        way = Submission(_now(), patience=2 * self._http.timeout, outage=self._outage)
         step = Step(Do.POST)
         doubt: ComfyClientError | None = None
         trouble: ComfyClientError | None = None
         while True:
-            await asyncio.sleep(step.delay)
+            await _pause(following, step.delay)
+            if doubt is not None and following.tracker.known:  # the socket has told of it
+                self._watcher.accepted(following)
+                return Accepted(following.tracker.prompt_id, 0)
             if step.do is Do.POST:
                 came = await self._post(following, body, prompt)
                 doubt = came.error or doubt
+                step = way.answered(came.answer, _now(), retry_after=came.retry_after, spread=_spread())
                 if came.accepted is not None:
                     return came.accepted
-                step = way.answered(came.answer, _now(), retry_after=came.retry_after)
-            elif step.do is Do.LOOK and following.tracker.known:  # the socket has told of it
-                self._watcher.accepted(following)
-                return Accepted(following.tracker.prompt_id, 0)
             elif step.do is Do.LOOK:
                 asked_at = _now()
                 found, trouble = await self._look(following)
                 if isinstance(found, Accepted):
                     return found
-                kept = found is False and await self._ids_are_kept()
-                step = way.looked(found, asked_at, _now(), keeps_ids=kept, billed=billed)
+                step = way.looked(found, asked_at, _now(), keeps_ids=self._believed, billed=billed)
             else:
                 assert doubt is not None
                 raise _end(step.do, doubt, trouble, following.tracker.prompt_id)
+
+    async def keeps_ids(self) -> bool:
+        """Whether the instance is known to keep the ids that clients give.
+
+        Raises:
+            InstanceUnavailable: It cannot be asked.
+        """
+        await self._learn_whether_ids_are_kept()
+        return self._believed
+
+    @property
+    def _believed(self) -> bool:
+        return bool(self._should_keep if self._kept is None else self._kept)
 
     async def _post(self, following: Following, body: bytes, prompt: Prompt) -> _Came:
         try:
             reply = await self._http.post("/prompt", body)
             if reply.status == 429:
-                wait = read_retry_after(reply.headers.get("Retry-After"), now=time.time())
-                return _Came(Answer.THROTTLED, refusal(reply), retry_after=wait)
+                return _throttled(reply)
             if reply.status in _REFUSED:
                 return _Came(Answer.REFUSED, _refused(reply, prompt))
             accepted = _read_accepted(reply, prompt)
@@ -186,38 +200,56 @@ class Submitter:
             return _Came(Answer.NEVER_SENT, error)
         except (InstanceUnavailable, ProtocolError) as error:
             return _Came(Answer.DOUBTFUL, error)
-        own = accepted.prompt_id == following.tracker.prompt_id
-        if not own:
-            self._watcher.rename(following, accepted.prompt_id)  # an old server that chooses the id itself
-        self._keeps_ids = own
+        return await self._accepted(following, accepted)
+
+    async def _accepted(self, following: Following, accepted: Accepted) -> _Came:
+        if accepted.prompt_id == following.tracker.prompt_id:
+            self._kept = True
+        elif (came := await self._otherwise(following, accepted)) is not None:
+            return came
+        else:
+            self._watcher.rename(following, accepted.prompt_id)
+            self._kept = False
         self._watcher.accepted(following)
         return _Came(Answer.ACCEPTED, None, accepted)
+
+    async def _otherwise(self, following: Following, accepted: Accepted) -> _Came | None:
+        """What an answer with another id than ours means, unless that an old server has chosen it itself."""
+        own, named = following.tracker.prompt_id, accepted.prompt_id
+        if self._kept is False or self._watcher.get(named) is not None:
+            return None
+        if self._kept:  # so far it has kept ours; now only the record can tell
+            self._kept = False
+            return _Came(Answer.DOUBTFUL, ProtocolError(f"POST /prompt: the server answered with another id, {named}"))
+        found, _ = await self._look(following)  # the answer may be to somebody else's prompt
+        return _Came(Answer.ACCEPTED, None, replace(accepted, prompt_id=own)) if found else None
 
     async def _look(self, following: Following) -> tuple[Accepted | bool | None, ComfyClientError | None]:
         """Whether the record has it: what was accepted, ``False``, or ``None`` and why that cannot be told."""
         try:
             look, found = await find(self._http, following.tracker.prompt_id)
+            if found is None:
+                await self._learn_whether_ids_are_kept()
+                return False, None
         except ConfigError as error:  # the client was closed
             raise OutcomeUnknown(
                 _lost(following.tracker.prompt_id, error), prompt_id=following.tracker.prompt_id
             ) from None
         except ComfyClientError as error:
             return None, error
-        if found is None:
-            return False, None
+        self._kept = True
         self._watcher.accepted(following)
         self._watcher.learn(following, look)
         return Accepted(following.tracker.prompt_id, found.number), None
 
-    async def _ids_are_kept(self) -> bool:
-        """Whether the instance keeps the ids that clients give: only then a prompt that it misses is not there."""
-        if self._keeps_ids is None:
+    async def _learn_whether_ids_are_kept(self) -> None:
+        """Only where the ids that clients give are kept, a prompt that is missed is not there."""
+        if self._kept is None and self._should_keep is None:
             try:
                 info = SystemInfo.from_json(await self._http.get_json("/system_stats"))
-            except ComfyClientError:
-                return False  # so it is not known
-            self._keeps_ids = _version(info.comfyui_version) >= _KEEPS_IDS
-        return self._keeps_ids
+            except ProtocolError:  # it does not say what it is
+                return
+            self._should_keep = _version(info.comfyui_version) >= _KEEPS_IDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +292,36 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def _spread() -> float:
+    return random.random()  # noqa: S311 - spreads attempts, hides nothing
+
+
+async def _pause(following: Following, seconds: float) -> None:
+    """Wait, but no longer than the job is followed: that ends when the client is closed.
+
+    Raises:
+        Exception: Following it has failed.
+    """
+    if seconds > 0:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await following.ended.wait()
+    if following.failure is not None and not following.tracker.known:
+        raise following.failure
+
+
 def _read_accepted(reply: Reply, prompt: Prompt) -> Accepted:
     if reply.status != 200:
         raise InstanceUnavailable(str(refusal(reply)))
     return Accepted.from_json(reply.json(), prompt.title)
+
+
+def _throttled(reply: Reply) -> _Came:
+    asked = read_retry_after(reply.headers.get("Retry-After"), now=time.time())
+    error = refusal(reply)
+    if asked:
+        error = type(error)(error.message, hint=f"it asks to wait {asked:.0f} s, then try again")
+    return _Came(Answer.THROTTLED, error, retry_after=asked)
 
 
 def _refused(reply: Reply, prompt: Prompt) -> ComfyClientError:
@@ -275,38 +333,3 @@ def _refused(reply: Reply, prompt: Prompt) -> ComfyClientError:
             hint="ComfyUI's limit is --max-upload-size (MB)",
         )
     return refusal(reply)
-
-
-async def cancel(http: Http, watcher: Watcher, prompt_id: str) -> JobState:
-    """Take a job off the queue, or interrupt it if it runs; never anybody else's.
-
-    Returns:
-        CANCELLED if it was waiting and is gone; PENDING if it waits still, though the server took the command; RUNNING
-        if it was told to stop and will, at the next node or step (it may yet succeed); its state if it had ended;
-        LOST if the server does not know it.
-    """
-    following = watcher.get(prompt_id)
-    look, _ = await find(http, prompt_id)
-    if look.where is Where.PENDING:
-        await http.command("/queue", {"delete": [prompt_id]})
-        if following is not None:
-            watcher.dequeued(following)
-        look, _ = await find(http, prompt_id)
-        if following is not None:
-            watcher.learn(following, look)
-        if look.where is Where.ABSENT:
-            return JobState.CANCELLED
-    if look.where is Where.RUNNING:
-        await http.command("/interrupt", {"prompt_id": prompt_id})
-        if following is None or not following.tracker.started:
-            # A server that has just taken a job off its queue forgets interrupts when it begins to run it.
-            await asyncio.sleep(_BEGIN)
-            look, _ = await find(http, prompt_id)
-            if look.where is Where.RUNNING:
-                await http.command("/interrupt", {"prompt_id": prompt_id})
-    if following is not None:
-        watcher.look_soon(following)
-    if look.where is Where.ENDED and look.record is not None:
-        return look.record.state
-    states = {Where.RUNNING: JobState.RUNNING, Where.PENDING: JobState.PENDING}
-    return states.get(look.where, JobState.LOST)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Coroutine, Mapping, Sequence
 
+    from comfyclient.recording import JobRecording
     from comfyclient.transfer import Transfers
     from comfyclient.wire.records import HistoryRecord
     from comfyclient.workflow.prompt import Prompt
@@ -40,6 +41,7 @@ class Output:
     title: str
     class_type: str
     _transfers: Transfers = field(repr=False)
+    _recording: JobRecording | None = field(default=None, repr=False, compare=False)
 
     @property
     def node_id(self) -> str:
@@ -86,8 +88,14 @@ class Output:
             OutputExists: The file is there already, and ``overwrite`` is not set.
             TransferError: It cannot be fetched or written.
         """
-        path = Path(path)
-        return await self._transfers.save(self.ref, path.parent, (path.name,), overwrite=overwrite, rename=False)
+        path, recording = Path(path), self._recording
+        witness = recording.witness(self.ref.to_json()) if recording is not None else None
+        saved = await self._transfers.save(
+            self.ref, path.parent, (path.name,), overwrite=overwrite, rename=False, witness=witness
+        )
+        if recording is not None:
+            await recording.saved_one()
+        return saved
 
     def to_json(self) -> dict[str, Any]:
         """The fields, for ``--json`` and metadata files."""
@@ -106,8 +114,16 @@ class Result:
         cached_nodes: Nodes that were not run because their result was known.
     """
 
-    def __init__(self, transfers: Transfers, record: HistoryRecord, prompt: Prompt, seeds: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        transfers: Transfers,
+        record: HistoryRecord,
+        prompt: Prompt,
+        seeds: Mapping[str, int],
+        recording: JobRecording | None = None,
+    ) -> None:
         self._transfers = transfers
+        self._recording = recording
         self._prompt = prompt
         self._record = record
         self.prompt_id = record.prompt_id
@@ -117,6 +133,8 @@ class Result:
         self.started = _moment(record.started_ms)
         self.ended = _moment(record.ended_ms)
         self.cached_nodes = record.cached_nodes
+        if recording is not None:
+            recording.files = tuple(output.ref.to_json() for output in self.files)
 
     @property
     def duration(self) -> float | None:
@@ -164,10 +182,12 @@ class Result:
         paths = list(saved)
         for text in self.texts if texts else ():
             name = safe_name(f"{text.node_id}_{text.index}.txt")
-            paths.append(await _write(root, name, text.text, overwrite=overwrite))
+            paths.append(await self._write(text.to_json(), root, name, text.text, overwrite=overwrite))
         if metadata:
-            about = _metadata_text(self._metadata(root, saved))
-            paths.append(await _write(root, f"{safe_name(self.prompt_id)}.json", about, overwrite=overwrite))
+            about, name = _metadata_text(self._metadata(root, saved)), f"{safe_name(self.prompt_id)}.json"
+            paths.append(await self._write({"kind": "metadata"}, root, name, about, overwrite=overwrite))
+        if self._recording is not None:
+            await self._recording.saved()
         return paths
 
     def to_json(self) -> dict[str, Any]:
@@ -190,11 +210,38 @@ class Result:
         async def work() -> None:
             for index, output in todo:  # shared: each worker takes the next one
                 parts = names.claim(pattern.render(self._values(output, index + 1)))
-                save = self._transfers.save
-                saved[index] = await save(output.ref, root, parts, overwrite=overwrite, rename=not overwrite)
+                saved[index] = await self._save_file(output.ref, root, parts, overwrite=overwrite)
 
         await _all([work() for _ in range(min(_PARALLEL, len(files)))])
         return [saved[index] for index in range(len(files))]
+
+    async def _save_file(self, ref: OutputRef, root: Path, parts: tuple[str, ...], *, overwrite: bool) -> Path:
+        save, recording = self._transfers.save, self._recording
+        if recording is None:
+            return await save(ref, root, parts, overwrite=overwrite, rename=not overwrite)
+        about = ref.to_json()
+        there = await asyncio.to_thread(recording.whole, about, root.joinpath(*parts[:-1]), parts[-1])
+        if there is not None:
+            return there
+        witness = recording.witness(about)
+        return await save(ref, root, parts, overwrite=overwrite, rename=not overwrite, witness=witness)
+
+    async def _write(self, about: Mapping[str, Any], root: Path, name: str, text: str, *, overwrite: bool) -> Path:
+        """Write a text. ``about`` says which, for the journal."""
+        recording = self._recording
+
+        def write() -> Path:
+            there = recording.whole(about, root, name) if recording is not None else None
+            if there is not None:
+                return there
+            part = PartFile(make_folders(root, ()), recording.witness(about) if recording is not None else None)
+            try:
+                part.write(text.encode("utf-8", "replace"))
+                return part.place((name,) if overwrite else alternatives(name), overwrite=overwrite)
+            finally:
+                part.discard()
+
+        return await asyncio.to_thread(write)
 
     def _values(self, output: Output, number: int) -> dict[str, str | int]:
         """What the fields of a template stand for."""
@@ -238,7 +285,7 @@ class Result:
     def _output(self, ref: OutputRef) -> Output:
         node_id = ref.display_node_id or ref.node_id
         class_type = self._prompt.nodes.get(node_id, {}).get("class_type", "")
-        return Output(ref, self._prompt.title(node_id), str(class_type), self._transfers)
+        return Output(ref, self._prompt.title(node_id), str(class_type), self._transfers, self._recording)
 
 
 class _Names:
@@ -272,18 +319,6 @@ async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _write(root: Path, name: str, text: str, *, overwrite: bool) -> Path:
-    def write() -> Path:
-        part = PartFile(make_folders(root, ()))
-        try:
-            part.write(text.encode("utf-8", "replace"))
-            return part.place((name,) if overwrite else alternatives(name), overwrite=overwrite)
-        finally:
-            part.discard()
-
-    return await asyncio.to_thread(write)
 
 
 def _moment(milliseconds: int | None) -> dt.datetime | None:

@@ -12,17 +12,18 @@ import math
 import re
 from typing import TYPE_CHECKING, Final
 
-from comfyclient.errors import AuthError, ComfyClientError, ConfigError, ProtocolError
+from comfyclient.errors import AuthError, ComfyClientError, ConfigError, OutcomeUnknown, ProtocolError
 from comfyclient.following import Audience, Following
-from comfyclient.look import HistoryReader, read_queue
+from comfyclient.look import HistoryReader, places_of, read_queue
 from comfyclient.wire.lifecycle import Cadence, JobTracker, Look, Where
-from comfyclient.wire.messages import Preview, Progress, decode, peek
+from comfyclient.wire.messages import Malformed, Preview, Progress, decode, peek
 from comfyclient.wire.records import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 
     from comfyclient._http import Http
+    from comfyclient.following import Again
     from comfyclient.wire.events import JobEvent
 
 __all__ = ["Watcher"]
@@ -53,16 +54,32 @@ class Watcher:
         http: The session of the instance.
         cadence: How often to look at jobs of which nothing is heard.
         patience: Seconds in which every look fails, after which jobs end as UNKNOWN.
+        stall_timeout: Seconds in which nothing moves, after which jobs count as STALLED; ``None``: they never do.
         on_deaf: Called when jobs move of which the socket should tell and does not.
+
+    Attributes:
+        deaf: How often that was so.
+        strange: How many frames were none of which this client knows what they mean, or were spoilt.
     """
 
-    def __init__(self, http: Http, *, cadence: Cadence, patience: float, on_deaf: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        http: Http,
+        *,
+        cadence: Cadence,
+        patience: float,
+        on_deaf: Callable[[], None],
+        stall_timeout: float | None = None,
+    ) -> None:
         self._http = http
         self._history = HistoryReader(http)
         self._cadence = cadence
         self._patience = patience
+        self._stall_timeout = stall_timeout
         self._on_deaf = on_deaf
+        self.deaf = self.strange = 0
         self._untold_since: float | None = None
+        self._told_at = -math.inf  # when the server told of any job, ours or not
         self._closed = False
         self._audience = Audience()
         self._open: dict[str, Following] = {}
@@ -72,6 +89,7 @@ class Watcher:
         self._progress_of: str | None = None
         self._tells_all = False  # whether the server sends progress_state, which says what executing says
         self._task: asyncio.Task[None] | None = None
+        self._submitting_again: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._wake_at = math.inf  # the earliest wish of a job that is not in _ended
         self._asleep_until = math.inf
@@ -85,9 +103,22 @@ class Watcher:
     # What the client does
 
     def follow(
-        self, prompt_id: str, nodes: Collection[str], title: Callable[[str], str], *, own: bool = True
+        self,
+        prompt_id: str,
+        nodes: Collection[str],
+        title: Callable[[str], str],
+        *,
+        own: bool = True,
+        again: Again | None = None,
     ) -> Following:
-        """Follow a job from now on. ``own``: its messages come to this client's socket.
+        """Follow a job from now on.
+
+        Args:
+            prompt_id: The job.
+            nodes: The ids of its prompt's nodes.
+            title: Gives a node's title.
+            own: Whether its messages come to this client's socket.
+            again: What submits it once more if it gets lost; ``None``: nothing does.
 
         Raises:
             ConfigError: A job of that id is followed already, or this was closed.
@@ -96,8 +127,16 @@ class Watcher:
             raise ConfigError("the client is closed", hint="make a new ComfyClient, or do this before it is closed")
         if prompt_id in self._open:
             raise ConfigError(f"job {prompt_id}: this client follows a job of that id already", hint="use another id")
-        tracker = JobTracker(prompt_id, nodes, title, hearing=self._hearing and own, cadence=self._cadence)
-        following = self._open[prompt_id] = Following(tracker, self._audience, own=own)
+        tracker = JobTracker(
+            prompt_id,
+            nodes,
+            title,
+            hearing=self._hearing and own,
+            cadence=self._cadence,
+            stall_timeout=self._stall_timeout,
+            resubmit=again is not None,
+        )
+        following = self._open[prompt_id] = Following(tracker, self._audience, own=own, again=again)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="comfyclient-watch")
             self._task.add_done_callback(self._stopped)
@@ -119,9 +158,17 @@ class Watcher:
         following.tracker.prompt_id = prompt_id
         self._open[prompt_id] = following
 
+    def begin_again(self, following: Following, prompt_id: str) -> None:
+        """A lost job is submitted once more, under this id."""
+        self._drop(following)
+        self._open[prompt_id] = following
+        following.restart(following.tracker.resubmitted(prompt_id))
+
     def forget(self, following: Following) -> None:
         """Stop following a job that was not queued after all. If it was, it is followed to its end."""
-        if not following.tracker.known:
+        if following.tracker.known:
+            self.accepted(following)
+        else:
             self._drop(following)
             following.tell(following.tracker.give_up("its submission did not come to an end"))
 
@@ -138,9 +185,8 @@ class Watcher:
             self._suspect(now)
 
     def dequeued(self, following: Following) -> None:
-        """This client had it taken off the queue."""
+        """This client had it taken off the queue. Whoever did so looks for it, or says `look_soon`."""
         following.tracker.dequeued(_now())
-        self._settle(following, ())
 
     def look_soon(self, following: Following) -> None:
         """Look at it at once."""
@@ -150,11 +196,14 @@ class Watcher:
     async def close(self) -> None:
         """End following; whoever still waits is told that the outcome is unknown."""
         self._closed = True
-        task, self._task = self._task, None
+        tasks = {*self._submitting_again, *([self._task] if self._task is not None else [])}
         try:
-            if task is not None:
-                task.cancel()
-                await asyncio.wait({task})
+            for task in tasks:
+                if not task.cancelling():  # else an earlier call was cancelled, and this one waits for the same end
+                    task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            self._task = None
         finally:
             self._give_up("the client was closed", tuple(self._open.values()))
 
@@ -171,26 +220,37 @@ class Watcher:
 
     def on_frame(self, frame: str | bytes) -> None:
         """A frame from the socket, of which no more is read than somebody needs."""
-        if not _of_jobs(frame):
+        if not self._of_jobs(frame):
             return
         self._untold_since = None
         if not self._open or self._skip(frame):
             return
         message = decode(frame)
+        self.strange += isinstance(message, Malformed)
         prompt_id: str | None = getattr(message, "prompt_id", None)
         if isinstance(message, Progress):
             self._progress_of = prompt_id
         elif isinstance(message, Preview) and prompt_id is None:
             prompt_id = self._progress_of  # old servers do not say whose it is, but the progress before it does
         following = self._open.get(prompt_id) if prompt_id is not None else None
+        now = _now()
+        self._told_at = now if prompt_id is not None else self._told_at
         if following is None:
             return
-        now = _now()
         events = following.tracker.on_message(message, now)
         if (wish := following.tracker.wish) is not None and wish.record_only and wish.at <= now:
             self._ended_first_at = self._ended_first_at if self._ended else now
             self._ended[following.tracker.prompt_id] = None
         self._settle(following, events)
+
+    def _of_jobs(self, frame: str | bytes) -> bool:
+        """Whether a frame may tell of a job. Those of custom nodes may be huge, and are not parsed."""
+        if isinstance(frame, bytes):
+            head = peek(frame)
+            self.strange += head is None
+            return head is not None and head.type == "preview"
+        match = _TYPE.match(frame)
+        return match is None or match[1] in _OF_JOBS
 
     def _skip(self, frame: str | bytes) -> bool:
         head = peek(frame)
@@ -200,16 +260,19 @@ class Watcher:
             return self._audience.preview_listeners == 0
         if head.type == "progress_state" and head.prompt_id is not None:
             self._tells_all = True
+            self._told_at = _now()
             following = self._open.get(head.prompt_id)
             if following is None or following.listened:
                 return following is None
-            following.tracker.heard()
+            following.tell(following.tracker.heard(self._told_at))
             following.put_aside(frame)
             return True
         if head.type == "executing":
             # Where progress_state says the same, and nobody listens, only that the job ended is news.
             return self._tells_all and not self._audience.listeners and not _END.search(frame)
-        return head.type in {"executed", "progress"} and not self._audience.listeners
+        if head.type == "progress":  # the same
+            return self._tells_all and not self._audience.listeners
+        return head.type == "executed" and not self._audience.listeners
 
     # The looking
 
@@ -237,15 +300,19 @@ class Watcher:
                     await self._wake.wait()
 
     def _next_at(self) -> float:
+        at = self._wake_at
+        if self._untold_since is not None:
+            at = min(at, self._untold_since + _DEAF_AFTER)
         if not self._ended:
-            return self._wake_at
+            return at
         # Ends that come together are fetched together. With few jobs open, or half of them ended, why wait?
         enough = len(self._open) < _FEW or len(self._ended) * 2 >= len(self._open)
-        return min(self._wake_at, self._ended_first_at + (0.0 if enough else _GATHER))
+        return min(at, self._ended_first_at + (0.0 if enough else _GATHER))
 
     async def _look(self) -> bool:
         """Look at whatever is due. Returns whether there was anything."""
         now = _now()
+        self._judge(now)
         due = [f for f in self._open.values() if (wish := f.tracker.wish) is not None and wish.at <= now]
         by_record = dict.fromkeys(self._ended)
         by_record |= {f.tracker.prompt_id: None for f in due if (w := f.tracker.wish) is not None and w.record_only}
@@ -265,9 +332,7 @@ class Watcher:
         if size > _LARGE_QUEUE:
             now = _now()
             self._queue_not_before = now + max(size / _QUEUE_RATE, 2 * (now - asked_at))
-        places = {item.prompt_id: Look(Where.RUNNING, asked_at) for item in queue.running}
-        for index, item in enumerate(queue.pending, start=len(queue.running)):
-            places[item.prompt_id] = Look(Where.PENDING, asked_at, position=index)
+        places = places_of(queue, asked_at, self._told_at)
         for prompt_id, following in tuple(self._open.items()):
             if prompt_id in places:
                 self.learn(following, places[prompt_id])
@@ -294,6 +359,8 @@ class Watcher:
     def _settle(self, following: Following, events: Iterable[JobEvent]) -> None:
         """After a tracker was fed: pass on, let go of what has ended, note when it wants to look."""
         following.tell(events)
+        if following.tracker.lost and following.again is not None:
+            self._submit_again(following, following.again(following))
         prompt_id, wish = following.tracker.prompt_id, following.tracker.wish
         if following.over:
             self._drop(following)
@@ -301,6 +368,10 @@ class Watcher:
             return
         elif wish is not None and prompt_id not in self._ended:
             self._wake_at = min(self._wake_at, wish.at)
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Wake the one who looks, if there is something to do earlier than it knows."""
         if self._next_at() < self._asleep_until:
             self._wake.set()
 
@@ -311,15 +382,41 @@ class Watcher:
             self._ended.pop(prompt_id, None)
 
     def _suspect(self, now: float) -> None:
-        """A job moved and the socket did not say so. Once may be a late message; else it has gone deaf.
+        """A job moved and the socket did not say so. It may yet do so: see `_judge`."""
+        if self._untold_since is None:
+            self._untold_since = now
+            self._hurry()
+
+    def _judge(self, now: float) -> None:
+        """Whether the socket has gone deaf: a job moved long ago, and nothing has been told of any job since.
 
         Servers forget a socket when an older one of the same client closes late; it stays open and says nothing.
         """
-        if self._untold_since is None:
-            self._untold_since = now
-        elif now - self._untold_since >= _DEAF_AFTER:
+        if self._untold_since is not None and now - self._untold_since >= _DEAF_AFTER:
+            self.deaf += 1
             self.on_connection(up=False)
             self._on_deaf()
+
+    def _submit_again(self, following: Following, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.create_task(self._see_through(following, work), name="comfyclient-again")
+        following.submission = task
+        self._submitting_again.add(task)
+        task.add_done_callback(self._submitting_again.discard)
+
+    async def _see_through(self, following: Following, work: Coroutine[None, None, object]) -> None:
+        tracker = following.tracker
+        try:
+            await work
+        except OutcomeUnknown as error:
+            self._settle(following, tracker.give_up(str(error)))
+        except ComfyClientError as error:
+            if not tracker.known:
+                self._settle(following, tracker.not_resubmitted(str(error)))
+        except Exception as error:  # noqa: BLE001 - whoever waits for the job must hear of it
+            following.fail(error)
+            self._settle(following, ())
+        finally:
+            following.submission = None
 
     def _plan(self) -> None:
         """Find the earliest wish anew."""
@@ -361,15 +458,6 @@ class Watcher:
             for following in tuple(self._open.values()):
                 following.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
             self._open.clear()
-
-
-def _of_jobs(frame: str | bytes) -> bool:
-    """Whether a frame may tell of a job. Those of custom nodes may be huge, and are not parsed."""
-    if isinstance(frame, bytes):
-        head = peek(frame)
-        return head is not None and head.type == "preview"
-    match = _TYPE.match(frame)
-    return match is None or match[1] in _OF_JOBS
 
 
 def _now() -> float:

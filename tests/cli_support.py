@@ -39,7 +39,11 @@ class Outcome:
 def make_app(cwd, *, stdin=b"", environ=None, **rest):
     """An application in the folder ``cwd``."""
     streams = {"stdout": io.StringIO(), "stderr": io.StringIO()}
-    own = {"config_folder": lambda: Path(cwd) / ".comfyclient", "use_keyring": False}
+    own = {
+        "config_folder": lambda: Path(cwd) / ".comfyclient",
+        "state_folder": lambda: Path(cwd) / ".comfyclient-state",
+        "use_keyring": False,
+    }
     return App(stdin=io.BytesIO(stdin), environ=dict(environ or {}), cwd=Path(cwd), **{**streams, **own, **rest})
 
 

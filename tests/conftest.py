@@ -4,9 +4,14 @@ import os
 
 import pytest
 
-
 # No test comes near the keyring of whoever runs it, nor the logins that are stored there.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _state_of_its_own(tmp_path_factory):
+    """Processes that tests start keep no journal among that of whoever runs the tests."""
+    os.environ["COMFYCLIENT_STATE_DIR"] = str(tmp_path_factory.mktemp("state"))
 
 
 def pytest_collection_modifyitems(items):

@@ -58,6 +58,7 @@ class App:
     stderr_is_terminal: bool = False
     owns_process: bool = False
     config_folder: Callable[[], Path] = field(default=lambda: _config_folder(), repr=False)  # noqa: PLW0108 - it is defined below
+    state_folder: Callable[[], Path] = field(default=lambda: _state_folder(), repr=False)  # noqa: PLW0108
     use_keyring: bool | None = None
     prompt: Callable[[str, bool], str] = field(default=lambda text, hidden: _prompt(text, hidden), repr=False)  # noqa: PLW0108
     clock: Callable[[], float] = time.monotonic
@@ -106,6 +107,11 @@ class App:
         from comfyclient.auth.store import LoginStore
 
         return LoginStore(self.config_folder(), use_keyring=self.use_keyring)
+
+    def journal_folder(self) -> Path:
+        """Where the journal is: ``COMFYCLIENT_STATE_DIR``, else the user's state folder."""
+        given = self.environ.get("COMFYCLIENT_STATE_DIR")
+        return self.path(given) if given else self.state_folder()
 
     def ask(self, text: str, default: str = "") -> str:
         """Ask the person at the terminal. Call it only if there is one."""
@@ -258,6 +264,12 @@ def _config_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_config_path("comfyclient", appauthor=False)
+
+
+def _state_folder() -> Path:
+    import platformdirs
+
+    return platformdirs.user_state_path("comfyclient", appauthor=False)
 
 
 def _prompt(text: str, hidden: bool) -> str:

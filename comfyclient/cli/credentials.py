@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from comfyclient._redact import Secret
 from comfyclient.auth.address import read_address, same_origin
 from comfyclient.auth.credential import Credential
-from comfyclient.auth.remember import recall
+from comfyclient.auth.remember import by_https, find_stored, recall
 from comfyclient.auth.tls import TLS
 from comfyclient.cli.login_options import NO_LOGIN
 from comfyclient.cli.secretfiles import SecretFiles
@@ -74,6 +74,7 @@ def given_login(
     url: str | None = None,
     stdin_taken_by: str | None = None,
     anew: bool = False,
+    environment: bool = True,
 ) -> GivenLogin:
     """Put together what is given. It reads files, stdin and the keyring, so call it outside of an event loop.
 
@@ -83,6 +84,7 @@ def given_login(
         url: The instance that it names.
         stdin_taken_by: Who reads stdin later, for messages.
         anew: A new login is to take the place of the stored one, and asks for what is missing.
+        environment: Whether a credential of the environment is used that is for no instance in particular.
 
     Raises:
         ConfigError: Something is given twice, cannot be read, or makes no sense.
@@ -98,7 +100,7 @@ def given_login(
     _warn_of_secrets_in_sight(app, options, in_url if url is not None else None)
     base, stored = _stored_if_usable(app, base) if anew else stored_login(app, base)
     url_is_option = settings.url_from == "option"
-    environ = _environment_for(app, base)
+    environ = _environment_for(app, base, unnamed=environment)
     credential = collect(options, lines, in_url, environ, files, base=base, url_is_option=url_is_option)
     credential = replace(credential, headers=dict(_headers(options, files)))
     _check_access(credential)
@@ -112,8 +114,8 @@ def given_login(
         url_from=settings.url_from,
         credential=(credential or None) if anew else _beside(credential, kept),
         stored=stored,
-        tls=_tls(app, options),
-        comfy_user=options.comfy_user or app.environ.get("COMFYCLIENT_COMFY_USER") or None,
+        tls=_tls(app, options, environ),
+        comfy_user=options.comfy_user or environ.get("COMFYCLIENT_COMFY_USER") or None,
         wait_ready=options.wait_ready,
         workflow=lines.workflow,
         options=options,
@@ -126,20 +128,10 @@ def stored_login(app: App, base: URL) -> tuple[URL, StoredLogin | None]:
     Raises:
         ConfigError: It cannot be used.
     """
-    store = app.login_store()
-    stored = store.load(base)
-    if stored is None and base.scheme == "http":
-        secure = _by_https(base)
-        stored = store.load(secure)
-        if stored is not None:
-            app.detail(f"the login is for https: using {secure}")
-            return secure, stored
-    return base, stored
-
-
-def _by_https(base: URL) -> URL:
-    """Where an instance is that wants https, if the address says http."""
-    return base.with_scheme("https").with_port(None if base.port == 80 else base.port)
+    found, stored = find_stored(app.login_store(), base)
+    if found != base:
+        app.detail(f"the login is for https: using {found}")
+    return found, stored
 
 
 def _stored_if_usable(app: App, base: URL) -> tuple[URL, StoredLogin | None]:
@@ -153,13 +145,16 @@ def _stored_if_usable(app: App, base: URL) -> tuple[URL, StoredLogin | None]:
     return found, stored
 
 
-def _environment_for(app: App, base: URL) -> Mapping[str, str]:
-    """The environment, without its credential if it names an instance, and this is another."""
+def _environment_for(app: App, base: URL, *, unnamed: bool) -> Mapping[str, str]:
+    """The environment, without its credential if it names an instance, and this is another.
+
+    ``unnamed``: whether it may be used if the environment names none.
+    """
     named = app.environ.get("COMFYCLIENT_URL")
     if not named:
-        return app.environ
+        return app.environ if unnamed else {}
     home, _ = read_address(named)
-    if same_origin(home, base) or (home.scheme == "http" and same_origin(_by_https(home), base)):
+    if same_origin(home, base) or (home.scheme == "http" and same_origin(by_https(home), base)):
         return app.environ
     app.detail("the credential in the environment is for the instance of COMFYCLIENT_URL, and is not sent to another")
     return {}
@@ -218,12 +213,12 @@ def _beside(credential: Credential, kept: Credential) -> Credential | None:
     return credential if any(getattr(credential, name) for name in LETS_IN) else both
 
 
-def _tls(app: App, options: LoginOptions) -> TLS | None:
+def _tls(app: App, options: LoginOptions, environ: Mapping[str, str]) -> TLS | None:
     """The options' word, else the environment's. A CA file of the environment may be used with an option on it."""
     fingerprint, ca_file = options.tls_fingerprint, options.ca_file
     if fingerprint is None and ca_file is None and not options.insecure:
-        fingerprint = app.environ.get("COMFYCLIENT_TLS_FINGERPRINT") or None
-        ca_file = app.environ.get("COMFYCLIENT_CA_FILE") or None
+        fingerprint = environ.get("COMFYCLIENT_TLS_FINGERPRINT") or None
+        ca_file = environ.get("COMFYCLIENT_CA_FILE") or None
     if options.insecure:
         app.warn(
             "--insecure: no certificate is checked; whoever sits in between can read and change everything, your "

@@ -13,7 +13,15 @@ from comfyclient.cli.login_options import NO_LOGIN, LoginOptions, login_options
 from comfyclient.cli.options import common_options, events_option, execute, json_option, url_option
 from comfyclient.cli.sections import SectionCommand
 
-__all__ = ["CancelOptions", "FollowOptions", "ListOptions", "ShowOptions", "command"]
+__all__ = [
+    "CancelOptions",
+    "FollowOptions",
+    "ForgetOptions",
+    "ListOptions",
+    "ResumeOptions",
+    "ShowOptions",
+    "command",
+]
 
 _HELP: Final = {"help_option_names": ["-h", "--help"]}
 # Ids become part of a URL. ComfyUI's are UUIDs; old releases took others.
@@ -61,6 +69,26 @@ class FollowOptions:
     login: LoginOptions = NO_LOGIN
 
 
+@dataclass(frozen=True, slots=True)
+class ResumeOptions:
+    """What ``jobs resume`` is told. Without ``ids``, it is all of them; without ``url``, of every instance."""
+
+    url: str | None
+    ids: tuple[str, ...]
+    only_list: bool = False
+    timeout: float | None = None
+    login: LoginOptions = NO_LOGIN
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetOptions:
+    """What ``jobs forget`` is told."""
+
+    url: str | None
+    ids: tuple[str, ...]
+    all_ended: bool = False
+
+
 def _check_id(_: click.Context, param: click.Parameter, value: Any) -> Any:
     for job in (value,) if isinstance(value, str) else value:
         if not _ID.fullmatch(job):
@@ -70,6 +98,7 @@ def _check_id(_: click.Context, param: click.Parameter, value: Any) -> Any:
 
 _one_id = click.argument("id", callback=_check_id)
 _ids = click.argument("ids", metavar="ID...", nargs=-1, required=True, callback=_check_id)
+_some_ids = click.argument("ids", metavar="[ID]...", nargs=-1, callback=_check_id)
 _timeout = click.option(
     "--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True),
     help="Give up waiting after this time. The jobs go on.",
@@ -77,13 +106,13 @@ _timeout = click.option(
 
 
 @click.group(
-    short_help="See, follow, cancel and fetch the jobs of an instance.",
+    short_help="See, follow, cancel, fetch and resume jobs.",
     context_settings=_HELP,
     invoke_without_command=True,
 )
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """See, follow, cancel and fetch the jobs of an instance, whoever queued them.
+    """See, follow, cancel and fetch the jobs of an instance, whoever queued them; finish what this machine left undone.
 
     The first characters of an id will do, six or more, where only one job's id begins with them.
     """
@@ -172,3 +201,44 @@ def download(
     """Fetch the outputs of jobs, once they have ended."""
     options = FollowOptions(url, ids, timeout, output, template, overwrite, metadata, login)
     return execute("jobs_run:follow_jobs", options)
+
+
+@command.command(
+    "resume", short_help="Finish what interrupted runs left undone.", context_settings=_HELP, cls=SectionCommand
+)
+@_some_ids
+@click.option("--url", metavar="URL", help="Only jobs of this instance. Default: of every instance.")
+@login_options
+@click.option("--list", "only_list", is_flag=True, help="Only say what there is to do.")
+@_timeout
+@json_option
+@events_option
+@common_options
+def resume(ids: tuple[str, ...], url: str | None, login: LoginOptions, only_list: bool, timeout: float | None) -> int:
+    """Finish what runs of `comfyclient queue` left undone, after a crash, a closed laptop or a lost network.
+
+    Each job is looked up at its instance, followed if it still waits or runs, and its missing outputs are fetched into
+    the folder that was given to queue. Nothing is ever queued: what did not get that far is reported.
+
+    Jobs that another running comfyclient looks after are left to it. The exit code is that of queue.
+    """
+    if login.gets_in and url is None:
+        raise click.UsageError("options of a login need --url: jobs may be on several instances")
+    return execute("resume_run:run", ResumeOptions(url, ids, only_list, timeout, login))
+
+
+@command.command("forget", short_help="Remove jobs from the journal.", context_settings=_HELP)
+@_some_ids
+@click.option("--url", metavar="URL", help="All jobs of this instance, for one that is gone for good.")
+@click.option("--all-ended", is_flag=True, help="All of which nothing is left to do.")
+@json_option
+@common_options
+def forget(ids: tuple[str, ...], url: str | None, all_ended: bool) -> int:
+    """Remove jobs from the journal on this machine, so that `jobs resume` no longer looks for them.
+
+    Nothing changes at the instance, and no file is removed. Jobs that have ended are forgotten after 30 days, and those
+    that nobody asked for in 90 days are given up.
+    """
+    if bool(ids) + (url is not None) + all_ended != 1:
+        raise click.UsageError("say which: ID..., --url URL or --all-ended")
+    return execute("forget_run:run", ForgetOptions(url, ids, all_ended))

@@ -12,6 +12,7 @@ from comfyclient.cli.credentials import given_login
 from comfyclient.cli.display import displaying, waiting
 from comfyclient.cli.failures import show_error
 from comfyclient.cli.follow import Fetch, Followed, follow, probe_folder, summary
+from comfyclient.cli.journals import journal_if_there
 from comfyclient.cli.running import connect, run_async
 from comfyclient.cli.text import count, duration, one_line, table
 from comfyclient.errors import ComfyClientError, ConfigError, JobLost
@@ -20,14 +21,17 @@ from comfyclient.wire.records import JobState
 
 if TYPE_CHECKING:
     from comfyclient.cli.app import App
+    from comfyclient.cli.credentials import GivenLogin
     from comfyclient.cli.jobs import CancelOptions, FollowOptions, ListOptions, ShowOptions
     from comfyclient.cli.running import Interrupts
     from comfyclient.client import ComfyClient
     from comfyclient.job import Job
+    from comfyclient.journal import Journal
+    from comfyclient.recording import Recording
     from comfyclient.result import Result
     from comfyclient.wire.summary import JobSummary
 
-__all__ = ["cancel", "follow_jobs", "list_jobs", "show"]
+__all__ = ["cancel", "follow_jobs", "list_jobs", "show", "whole_id"]
 
 _WHOLE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PREFIX: Final = 6  # characters of an id that are enough, if only one job begins so
@@ -105,10 +109,15 @@ async def _whole_ids(client: ComfyClient, ids: tuple[str, ...]) -> tuple[str, ..
     if all(_WHOLE.fullmatch(given) for given in ids):
         return ids
     known = [job.id for job in await client.jobs(limit=_ENDED)]
-    return tuple(dict.fromkeys(_whole_id(given, known) for given in ids))
+    return tuple(dict.fromkeys(whole_id(given, known) for given in ids))
 
 
-def _whole_id(given: str, known: list[str]) -> str:
+def whole_id(given: str, known: list[str]) -> str:
+    """The id of the known job that begins so; if there is none, what was given.
+
+    Raises:
+        ConfigError: It fits several jobs, or is too short to tell.
+    """
     fitting = [prompt_id for prompt_id in known if prompt_id.startswith(given)]
     if given in known or not fitting:
         return given
@@ -171,24 +180,54 @@ def follow_jobs(app: App, options: FollowOptions) -> int:
         fetch = Fetch(app.path(options.output), template, overwrite=options.overwrite, metadata=options.metadata)
         probe_folder(fetch.folder)
 
-    async def run(interrupts: Interrupts) -> int:
-        interrupts.stopped = "stopped waiting; " + ("the job goes on" if len(options.ids) == 1 else "the jobs go on")
-        async with connect(app, login) as client:
-            way = _with_options(options, fetch, login.words(client.url)) if fetch is not None else None
-            await _learn_seeds(app, client, options)
-            found, lost = await _find(app, client, await _whole_ids(client, options.ids))
-            try:
-                await _follow_all(app, options, found, way)
-            except asyncio.CancelledError:
-                interrupts.stopped = _stopped(found, way)
-                raise
-        code = max((6 if lost else 0, *(followed.exit_code for followed in found)))
-        _finish(app, found, lost, code)
-        if len(found) > 1:
-            app.note(summary(found, fetch.folder if fetch else None))
-        return code
+    with journal_if_there(app, wanted=fetch is not None) as journal:
+        return run_async(app, lambda interrupts: _follow_jobs(app, options, login, fetch, journal, interrupts))
 
-    return run_async(app, run)
+
+async def _follow_jobs(
+    app: App,
+    options: FollowOptions,
+    login: GivenLogin,
+    fetch: Fetch | None,
+    journal: Journal | None,
+    interrupts: Interrupts,
+) -> int:
+    interrupts.stopped = "stopped waiting; " + ("the job goes on" if len(options.ids) == 1 else "the jobs go on")
+    recording = _recording(journal) if journal is not None else None
+    async with connect(app, login, recording=recording) as client:
+        way = _with_options(options, fetch, login.words(client.url)) if fetch is not None else None
+        await _learn_seeds(app, client, options)
+        ids = await _whole_ids(client, options.ids)
+        if recording is not None:
+            await _claim(app, recording, ids)
+        found, lost = await _find(app, client, ids)
+        try:
+            await _follow_all(app, options, found, way)
+        except asyncio.CancelledError:
+            interrupts.stopped = _stopped(found, way)
+            raise
+    code = max((6 if lost else 0, *(followed.exit_code for followed in found)))
+    _finish(app, found, lost, code)
+    if len(found) > 1:
+        app.note(summary(found, fetch.folder if fetch else None))
+    return code
+
+
+def _recording(journal: Journal) -> Recording:
+    from comfyclient.recording import Recording
+
+    return Recording(journal, required=False)
+
+
+async def _claim(app: App, recording: Recording, ids: tuple[str, ...]) -> None:
+    """Have the journal know what is fetched of the jobs in it that nobody looks after."""
+    try:
+        claim = await asyncio.to_thread(recording.journal.claim, ids)
+    except ComfyClientError as error:
+        app.detail(f"the journal is left as it is: {error}")
+        return
+    for entry in claim.entries:
+        recording.adopt(entry)
 
 
 def _with_options(options: FollowOptions, fetch: Fetch, instance: list[str]) -> Fetch:
@@ -264,6 +303,7 @@ def cancel(app: App, options: CancelOptions) -> int:
         async with connect(app, login) as client:
             ids = await _whole_ids(client, options.ids)
             states = [(prompt_id, await client.cancel(prompt_id)) for prompt_id in ids]
+        _write_cancelled(app, [prompt_id for prompt_id, state in states if state is JobState.CANCELLED])
         code = 6 if any(state in {JobState.LOST, JobState.PENDING} for _, state in states) else 0
         if app.json:
             jobs = [{"prompt_id": prompt_id, "state": str(state)} for prompt_id, state in states]
@@ -277,3 +317,15 @@ def cancel(app: App, options: CancelOptions) -> int:
         return code
 
     return run_async(app, run)
+
+
+def _write_cancelled(app: App, ids: list[str]) -> None:
+    """What was taken off a queue leaves no record at the instance; so the journal must know."""
+    with journal_if_there(app, wanted=bool(ids)) as journal:
+        if journal is None:
+            return
+        try:
+            for entry in journal.claim(ids).entries:
+                journal.ended(entry.prompt_id, str(JobState.CANCELLED))
+        except ComfyClientError as error:
+            app.detail(f"the journal is left as it is: {error}")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import click
 
 from comfyclient._redact import Secret
 from comfyclient.cli.sections import SectionOption
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["NO_LOGIN", "GivenHeader", "LoginOptions", "login_options"]
 
@@ -61,6 +64,11 @@ class LoginOptions:
     def __bool__(self) -> bool:
         return self != NO_LOGIN
 
+    @property
+    def gets_in(self) -> bool:
+        """Whether anything was said but how long to wait."""
+        return replace(self, wait_ready=None) != NO_LOGIN
+
     def words(self) -> list[str]:
         """The options again, for a command that does something at the same instance later: files, never secrets.
 
@@ -75,6 +83,28 @@ class LoginOptions:
             if header.file is not None and header.file != "-":
                 found += ["--header", f"{header.name}=@{header.file}"]
         return found
+
+    def kept(self, folder: Path) -> dict[str, Any]:
+        """The same as JSON, for a command that goes on later, wherever that is called. ``folder``: the current one."""
+        found: dict[str, Any] = {}
+        for name in _REPEATED:
+            value = getattr(self, name)
+            if value and value != "-":
+                found[name] = str((folder / value).absolute()) if name.endswith("_file") else value
+        headers = {header.name: header.file for header in self.headers if header.file is not None}
+        files = {name: str((folder / file).absolute()) for name, file in headers.items() if file != "-"}
+        return {**found, "headers": files} if files else found
+
+    @classmethod
+    def of_kept(cls, body: Any) -> Self:
+        """Read what `kept` gave. What makes no sense in it is left out."""
+        body = body if isinstance(body, dict) else {}
+        flags = {"no_check_hostname", "insecure"}
+        values = {name: body[name] for name in _REPEATED if isinstance(body.get(name), bool if name in flags else str)}
+        headers = body.get("headers")
+        files = headers.items() if isinstance(headers, dict) else ()
+        given = tuple(GivenHeader(name, file=file) for name, file in files if isinstance(file, str))
+        return cls(headers=given, **values)
 
 
 NO_LOGIN: Final = LoginOptions()

@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "queue": _Entry("queue", "Run a workflow on an instance and bring its outputs home."),
     "convert": _Entry("convert", "Turn saved workflows into prompts (API format)."),
     "inputs": _Entry("inputs", "Show what can be set in a workflow."),
-    "jobs": _Entry("jobs", "See, follow, cancel and fetch the jobs of an instance."),
+    "jobs": _Entry("jobs", "See, follow, cancel, fetch and resume jobs."),
     "nodes": _Entry("nodes", "Look up node classes, or take a snapshot of an instance's."),
     "info": _Entry("info", "Ask an instance what it is and what it is doing."),
     "login": _Entry("login", "Log in at an instance, and keep the login."),

@@ -28,7 +28,8 @@ __all__ = ["QueueOptions", "command"]
 class QueueOptions:
     """What the command line says. ``timeout`` is in seconds; ``seed`` is ``None`` without ``--seed``.
 
-    ``workflow`` is ``None`` if the credentials file of ``login`` must name it.
+    ``workflow`` is ``None`` if the credentials file of ``login`` must name it. ``fetch_later``: another command is to
+    fetch the outputs.
     """
 
     workflow: str | None
@@ -47,6 +48,8 @@ class QueueOptions:
     template: str | None
     overwrite: bool
     frontend: str | None
+    fetch_later: bool = False
+    journal: bool = True
     login: LoginOptions = NO_LOGIN
 
 
@@ -70,7 +73,9 @@ class QueueOptions:
     "'control after generate' says.",
 )  # fmt: skip
 @click.option("-n", "--iterations", type=click.IntRange(min=1), default=1, help="How many times to run it.")
-@click.option("--no-wait", is_flag=True, help="Queue it, print the job ids, and leave.")
+@click.option(
+    "--no-wait", is_flag=True, help="Queue it, print the job ids, and leave; `jobs resume` fetches the outputs."
+)
 @click.option("--no-download", is_flag=True, help="Wait for the end, but leave the outputs on the instance.")
 @click.option("--no-check", is_flag=True, help="Send it without looking for mistakes first.")
 @click.option("--front", is_flag=True, help="Queue it before all waiting jobs.")
@@ -84,6 +89,11 @@ class QueueOptions:
     help="How to name outputs, as in {prompt_id}/{node}_{index:03}.{ext}. Default: {filename}.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files of the same name. Default: find a free name.")
+@click.option(
+    "--no-journal", is_flag=True,
+    help="Write down nothing of this run: `comfyclient jobs resume` cannot finish it then. So does "
+    "COMFYCLIENT_JOURNAL=0.",
+)  # fmt: skip
 @frontend_option
 @json_option
 @events_option
@@ -105,6 +115,7 @@ def command(
     metadata: bool,
     template: str | None,
     overwrite: bool,
+    no_journal: bool,
     frontend: str | None,
 ) -> int:
     """Run WORKFLOW on an instance and bring its outputs home.
@@ -118,7 +129,7 @@ def command(
       comfyclient queue wf.json --set 6.text="a red fox" --seed random -n 4
 
     The paths of the saved files go to stdout, progress goes to stderr. Ctrl-C cancels what was queued; a second one
-    leaves at once.
+    leaves at once. What a run leaves unfinished, `comfyclient jobs resume` finishes.
     """  # noqa: D301 - \b is how click is told not to wrap
     if workflow is None and login.credentials_file is None:
         raise click.MissingParameter(param_hint="'WORKFLOW'", param_type="argument")
@@ -138,6 +149,7 @@ def command(
         iterations=iterations,
         wait=not no_wait,
         download=not (no_download or no_wait),
+        fetch_later=no_wait and not no_download,
         check=not no_check,
         front=front,
         timeout=timeout,
@@ -145,6 +157,7 @@ def command(
         template=template,
         overwrite=overwrite,
         frontend=frontend,
+        journal=not (no_journal or emulator),
         login=login,
     )
     return execute("queue_run:run", options)

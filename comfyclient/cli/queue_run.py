@@ -14,7 +14,9 @@ from comfyclient.cli.credentials import given_login
 from comfyclient.cli.display import displaying
 from comfyclient.cli.failures import STOPPED, show_error
 from comfyclient.cli.follow import Fetch, Followed, follow, probe_folder, summary
+from comfyclient.cli.journals import journal_if_possible
 from comfyclient.cli.missing import hint_of_missing
+from comfyclient.cli.plans import Outputs, Plan
 from comfyclient.cli.running import connect, run_async, temporary_folder
 from comfyclient.cli.seeds import SeedPlan
 from comfyclient.cli.sources import load_workflow
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
     from comfyclient.client import ComfyClient
     from comfyclient.emulator import Emulator
     from comfyclient.job import Job
+    from comfyclient.journal import Journal
     from comfyclient.prepare import Prepared
+    from comfyclient.recording import Recording
     from comfyclient.workflow.catalog import Catalog
     from comfyclient.workflow.document import Workflow
     from comfyclient.workflow.prompt import Prompt
@@ -49,6 +53,7 @@ __all__ = ["run"]
 
 _AHEAD: Final = 32  # jobs that are unfinished at a time: enough that the instance never waits for us
 _STOPPED: Final = {"code": "stopped", "message": "stopped before the end"}
+_RESUME: Final = "comfyclient jobs resume"
 _LAST_WAIT: Final = 10.0  # seconds for the answer to a prompt that was being sent when the run was stopped
 
 
@@ -68,8 +73,34 @@ def run(app: App, options: QueueOptions) -> int:
     assignments = Assignments(app, options.assignments)
     fetch = _fetch(app, options)
     rules_for(options.frontend)
-    order = _Order(workflow, assignments, fetch, app.path(name).parent, login)
-    return run_async(app, lambda interrupts: _run(app, options, order, interrupts))
+    with journal_if_possible(app, wanted=options.journal) as journal:
+        recording = _recording(app, options, name, journal) if journal is not None else None
+        order = _Order(workflow, assignments, fetch, app.path(name).parent, login, recording)
+        return run_async(app, lambda interrupts: _run(app, options, order, interrupts))
+
+
+def _recording(app: App, options: QueueOptions, workflow: str, journal: Journal) -> Recording:
+    """What goes into the journal.
+
+    Raises:
+        ConfigError: The template makes no sense.
+    """
+    from comfyclient.recording import Recording
+
+    outputs = None
+    if options.download or options.fetch_later:
+        template = Template(options.template or DEFAULT_TEMPLATE).text
+        outputs = Outputs(app.path(options.output), template, overwrite=options.overwrite, metadata=options.metadata)
+    path = workflow if workflow == "-" else str(app.path(workflow).absolute())
+    return Recording(
+        journal,
+        name=app.path(workflow).name,
+        planned=options.iterations,
+        plan=Plan(path, outputs, options.login).to_json(app.cwd),
+        wanted=outputs is not None,
+        required=False,
+        told=options.wait,
+    )
 
 
 def _login(app: App, options: QueueOptions) -> GivenLogin:
@@ -92,7 +123,7 @@ def _fetch(app: App, options: QueueOptions) -> Fetch | None:
 class _Order:
     """What is to be queued, and where: ``login`` is ``None`` for an emulator.
 
-    ``folder`` is where the workflow's own files are looked for.
+    ``folder`` is where the workflow's own files are looked for; ``recording`` is ``None`` if no journal is kept.
     """
 
     workflow: Workflow
@@ -100,6 +131,7 @@ class _Order:
     fetch: Fetch | None
     folder: Path
     login: GivenLogin | None
+    recording: Recording | None
 
 
 async def _run(app: App, options: QueueOptions, order: _Order, interrupts: Interrupts) -> int:
@@ -112,7 +144,7 @@ async def _run(app: App, options: QueueOptions, order: _Order, interrupts: Inter
 async def _run_on(
     app: App, options: QueueOptions, order: _Order, interrupts: Interrupts, emulator: Emulator | None
 ) -> int:
-    async with connect(app, order.login, emulator=emulator) as client:
+    async with connect(app, order.login, emulator=emulator, recording=order.recording) as client:
         order = _with_way_back(options, order, client)
         maker = await _Maker.ready(app, options, order, client, emulator)
         first = await maker.make(0)
@@ -282,7 +314,11 @@ class _Queueing:
         if self._options.emulator:
             return []
         ids = self._unfinished()
-        return [*self._to_be_fetched({}), *(["not cancelled: " + " ".join(ids)] if ids else [])]
+        lines = [*self._to_be_fetched({}), *(["not cancelled: " + " ".join(ids)] if ids else [])]
+        return [*lines, self._resumable()] if lines and self._order.recording is not None else lines
+
+    def _resumable(self) -> str:
+        return f"to finish what is left: {_RESUME}"
 
     def _to_be_fetched(self, answers: Mapping[str, JobState | str]) -> list[str]:
         """What to say of jobs that ended, and whose outputs are only on the instance. ``answers``: to cancelling."""
@@ -308,7 +344,15 @@ class _Queueing:
         self._print(self._failure.to_json() if self._failure is not None else None, code)
         if self._options.iterations > 1 and self._options.wait:
             self._app.note(summary(self._jobs, self._order.fetch.folder if self._order.fetch else None))
+        if self._order.recording is not None and any(map(self._is_left, self._jobs)):
+            self._app.note(self._resumable())
         return code
+
+    def _is_left(self, followed: Followed) -> bool:
+        """Whether something is to be done for it that another command can do."""
+        if followed.job.state is JobState.SUCCEEDED:
+            return (self._order.fetch is not None and not followed.fetched) or self._options.fetch_later
+        return not followed.job.state.is_terminal or followed.job.state is JobState.UNKNOWN
 
     def _print(self, error: dict[str, Any] | None, code: int) -> None:
         """The whole run as JSON, if that was asked for."""
@@ -406,11 +450,24 @@ class _Queueing:
             for line in self.last_words():
                 self._app.tell(line)
             raise
+        await self._write_down(answers)
         left = self._to_be_fetched(answers)
         for line in left:
             self._app.tell(line)
+        going_on = any(answer is JobState.PENDING or not isinstance(answer, JobState) for answer in answers.values())
+        if self._order.recording is not None and (left or going_on):
+            self._app.tell(self._resumable())
         if why is None and not unfinished and not left:
             self._app.tell("stopped" if self._jobs else "stopped; nothing was queued")
+
+    async def _write_down(self, answers: Mapping[str, JobState | str]) -> None:
+        """What came of cancelling, for the journal: nobody goes on with what was told to stop."""
+        for prompt_id, answer in answers.items():
+            recording = self._order.recording.job(prompt_id) if self._order.recording is not None else None
+            if recording is not None and answer is JobState.CANCELLED:
+                await recording.ended(str(answer))
+            elif recording is not None and answer is JobState.RUNNING:
+                await recording.given_up("it was told to stop")
 
 
 def _reason(error: BaseException) -> str:

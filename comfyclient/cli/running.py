@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from comfyclient.cli.credentials import GivenLogin
     from comfyclient.client import ComfyClient
     from comfyclient.emulator import Emulator
+    from comfyclient.recording import Recording
 
 __all__ = [
     "Interrupts",
@@ -175,7 +176,10 @@ async def waiting_for(app: App, seconds: float | None, ask: Callable[[], Corouti
     deadline, reason = clock() + (seconds or 0), ""
     while True:
         try:
-            return await ask()
+            async with asyncio.timeout_at(deadline if seconds else None):
+                return await ask()
+        except TimeoutError:
+            raise InstanceUnavailable(reason or "the instance did not answer in time") from None
         except CertificateUntrusted:
             raise
         except InstanceUnavailable as error:
@@ -211,11 +215,15 @@ def temporary_folder(interrupts: Interrupts) -> Iterator[Path]:
 
 @contextlib.asynccontextmanager
 async def connect(
-    app: App, login: GivenLogin | None = None, *, emulator: Emulator | None = None
+    app: App,
+    login: GivenLogin | None = None,
+    *,
+    emulator: Emulator | None = None,
+    recording: Recording | None = None,
 ) -> AsyncIterator[ComfyClient]:
     """A client of the instance that is given, or of an emulator, which is started for it.
 
-    A stored login is stored again if the instance has renewed it.
+    A stored login is stored again if the instance has renewed it. With ``recording``, the client keeps a journal.
 
     Raises:
         AuthError: The stored login does not let us in any more.
@@ -237,6 +245,7 @@ async def connect(
                 stored=login.stored,
                 tls=login.tls,
                 comfy_user=login.comfy_user,
+                journal=recording,
             )
         )
         if login.wait_ready is not None:

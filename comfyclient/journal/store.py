@@ -329,6 +329,23 @@ class Journal:
             database.executemany("DELETE FROM runs WHERE run_id = ?", runs)
             return removed
 
+    def give_up_old(self, older_than: float, reason: str) -> int:
+        """Give up the jobs of which something is left to do, and nothing has been done for long.
+
+        Args:
+            older_than: The time before which anything was done last, in seconds since 1970.
+            reason: Why nobody will look for them again.
+
+        Returns:
+            How many they were.
+        """
+        with self._transaction() as database:
+            self._free_the_dead(database)
+            return database.execute(
+                f"UPDATE jobs SET phase = ?, reason = ?, updated = ? WHERE {OPEN} AND updated < ? AND owner IS NULL",  # noqa: S608 - ours
+                (Phase.GIVEN_UP.value, kept(reason), self._clock(), older_than),
+            ).rowcount
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it, or nothing; alone among all threads and processes."""

@@ -23,6 +23,8 @@ __all__ = [
     "OutputReady",
     "Preview",
     "Queued",
+    "Resubmitted",
+    "Stalled",
     "Started",
     "replaces",
 ]
@@ -48,7 +50,28 @@ class Queued(_Event):
 
 @dataclass(frozen=True, slots=True)
 class Started(_Event):
-    """It runs."""
+    """It runs; said again when something moves after it had stalled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled(_Event):
+    """The server says that it runs or waits, and nothing moves. It is no end: see `Started` and `Queued`.
+
+    ``since`` is how many seconds ago something moved last; ``reason`` is for people: what it looks like, what helps.
+    """
+
+    since: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmitted(_Event):
+    """The server had lost it as ``old_id``, and it is submitted once more, as ``prompt_id``: the job's id from now on.
+
+    Everything begins again; if the server does not take it, the job ends as lost.
+    """
+
+    old_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +154,15 @@ class Finished(_Event):
 
 
 JobEvent = (
-    Queued | Started | NodeStarted | NodeProgress | NodeFinished | OutputReady | Preview | Finished
+    Queued | Started | Stalled | Resubmitted
+    | NodeStarted | NodeProgress | NodeFinished | OutputReady | Preview | Finished
 )  # fmt: skip
 
 _NAMES: dict[type[Any], str] = {
     Queued: "queued",
     Started: "started",
+    Stalled: "stalled",
+    Resubmitted: "resubmitted",
     NodeStarted: "node_started",
     NodeProgress: "node_progress",
     NodeFinished: "node_finished",

@@ -7,6 +7,9 @@ look next. The rules:
 * The record is written after the message, up to seconds later: until then "not there" means "not yet".
 * A job goes from the queue to the history and never back. So a look asks the queue first, then the history;
   what is in neither was deleted, or the server restarted. That must be seen twice, `CONFIRM_AFTER` apart.
+* A server whose worker has died goes on to say that the job runs. If nothing has moved for too long it counts as
+  stalled, which is no end: it runs again as soon as something moves.
+* What is lost is submitted once more, under another id, if the user wished so beforehand. Nothing else ever is.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from comfyclient.wire.events import Finished, JobEvent, Queued, Started
+from comfyclient.wire.events import Finished, JobEvent, Queued, Resubmitted, Stalled, Started
 from comfyclient.wire.messages import (
     Executed,
     Executing,
@@ -31,6 +34,7 @@ from comfyclient.wire.messages import (
 )
 from comfyclient.wire.progress import JobProgress, ProgressTracker
 from comfyclient.wire.records import JobState
+from comfyclient.wire.silence import Silence, symptom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -81,13 +85,16 @@ class Where(enum.Enum):
 class Look:
     """What the server's record said of a job. ``asked_at`` is the clock before the first question was sent.
 
-    ``position`` goes with PENDING, ``record`` with ENDED.
+    ``position`` goes with PENDING, ``record`` with ENDED. ``running`` are the ids of the jobs that run, if that was
+    seen, and ``moved_at`` the clock when the server last told of any job.
     """
 
     where: Where
     asked_at: float
     position: int | None = None
     record: HistoryRecord | None = None
+    running: tuple[str, ...] = ()
+    moved_at: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,7 @@ class JobTracker:
     Feed it with `accepted`, `on_message`, `on_look`, `on_connection` and `give_up`, and pass on the events
     that they return. Between them, ``wish`` says when to look next; ``None`` means: not at all.
     ``started`` tells whether a message has shown that it runs. ``prompt_id`` may be set when the server gives it
-    another.
+    another. When ``lost`` is set, submit it again: see `resubmitted`.
 
     Args:
         prompt_id: The job.
@@ -112,11 +119,14 @@ class JobTracker:
         title: Gives a node's title.
         hearing: Whether messages about this job arrive now.
         cadence: How often to look.
+        stall_timeout: Seconds in which nothing moves, after which it counts as stalled; ``None``: it never does.
+        resubmit: Whether it is to be submitted once more if it gets lost.
     """
 
     __slots__ = (
         "_absent_at", "_accepted_at", "_cadence", "_connected_at", "_dequeued_at", "_ended_at", "_hearing", "_interval",
-        "_progress", "_retries", "_would_hear", "position", "reason", "record", "started", "state", "wish",
+        "_progress", "_resubmit", "_retries", "_silence", "_stall_timeout", "_state", "_would_hear", "lost", "position",
+        "reason", "record", "stalled", "started", "wish",
     )  # fmt: skip
 
     def __init__(
@@ -127,24 +137,39 @@ class JobTracker:
         *,
         hearing: bool = False,
         cadence: Cadence | None = None,
+        stall_timeout: float | None = None,
+        resubmit: bool = False,
     ) -> None:
-        self.state = JobState.SUBMITTING
         self.record: HistoryRecord | None = None
+        self._progress = ProgressTracker(prompt_id, nodes, title)
+        self._cadence = cadence or Cadence()
+        self._hearing = hearing
+        self._stall_timeout = stall_timeout
+        self._resubmit = resubmit
+        self._connected_at = -math.inf
+        self._begin()
+
+    def _begin(self) -> None:
+        """It is on its way to the server, and nothing is known of it there."""
+        self._state = JobState.SUBMITTING
         self.reason: str | None = None
         self.position: int | None = None
         self.wish: Wish | None = None
-        self.started = False
-        self._progress = ProgressTracker(prompt_id, nodes, title)
-        self._cadence = cadence or Cadence()
+        self.started = self.lost = False
+        self.stalled: Stalled | None = None
         self._interval = self._cadence.first
-        self._hearing = hearing
         self._accepted_at: float | None = None
         self._absent_at: float | None = None
         self._ended_at: float | None = None
         self._retries = 0
         self._dequeued_at: float | None = None
-        self._connected_at = -math.inf
-        self._would_hear = hearing  # messages about it come: one has, or they could since it was known to wait
+        self._silence = Silence(self._stall_timeout)
+        self._would_hear = self._hearing  # messages about it come: one has, or could since it was known to wait
+
+    @property
+    def state(self) -> JobState:
+        """Where it is."""
+        return self._state if self.stalled is None else JobState.STALLED
 
     @property
     def prompt_id(self) -> str:
@@ -156,9 +181,14 @@ class JobTracker:
         self._progress.prompt_id = prompt_id
 
     @property
+    def claimed(self) -> JobState:
+        """Where it is, by what the server said; that nothing moves there does not count."""
+        return self._state
+
+    @property
     def known(self) -> bool:
         """Whether the server is known to have taken it: by a message, a look, or its answer."""
-        return self.started or self.record is not None or self.state in {JobState.PENDING, JobState.RUNNING}
+        return self.started or self.record is not None or self._state in {JobState.PENDING, JobState.RUNNING}
 
     @property
     def error(self) -> ExecutionError | None:
@@ -169,21 +199,22 @@ class JobTracker:
     def progress(self) -> JobProgress:
         """How far it is."""
         progress = self._progress.snapshot()
-        if self.state is JobState.SUCCEEDED:
+        if self._state is JobState.SUCCEEDED:
             return JobProgress(1.0, progress.nodes_total, progress.nodes_total)
-        if self.state.is_terminal:
+        if self._state.is_terminal:
             return replace(progress, node_id=None, title=None, node_value=0.0, node_max=0.0)
         return replace(progress, queue_position=self.position)
 
     def accepted(self, now: float) -> list[JobEvent]:
         """The server has it: its answer said so, or a look found it."""
-        if self._accepted_at is not None or self.state.is_terminal:
+        if self._accepted_at is not None or self._state.is_terminal:
             return []
         self._accepted_at = now
+        self._silence.begin(now)
         if self.wish is None:
             self._plan(now)
             if self._hearing:
-                self.wish = Wish(now + self._cadence.early)
+                self._wish(now + self._cadence.early, now)
         return self._enter(JobState.PENDING)
 
     def dequeued(self, now: float) -> None:
@@ -191,13 +222,17 @@ class JobTracker:
 
         Unless it ran by then: the server says the same to who deletes what no longer waits.
         """
-        if self.state is not JobState.RUNNING and self._ended_at is None:
+        if self._state is not JobState.RUNNING and self._ended_at is None:
             self._dequeued_at = now
         self.look_soon(now)
 
+    def unwanted(self) -> None:
+        """Somebody wants it cancelled: however that ends, it is not submitted again."""
+        self._resubmit = False
+
     def look_soon(self, now: float) -> None:
         """Wish a look at once; after a reconnect, or when somebody acted on the job."""
-        if self._accepted_at is not None and not self.state.is_terminal:
+        if self._accepted_at is not None and not self._state.is_terminal:
             self.wish = Wish(now)
 
     def on_connection(self, now: float, *, hearing: bool) -> None:
@@ -211,51 +246,53 @@ class JobTracker:
 
     def on_message(self, message: Message, now: float) -> list[JobEvent]:
         """A message about this job."""
-        if self.state.is_terminal:
+        if self._state.is_terminal:
             return []
         events: list[JobEvent] = []
         if isinstance(message, _SHOWS_RUNNING + _ENDS):
             self._dequeued_at = None  # it was too late for that
         if isinstance(message, _SHOWS_RUNNING):
-            self.heard()
-            events += self._enter(JobState.RUNNING)
+            events += self.heard(now)
         if isinstance(message, Executing) and message.node is None:
             self._ended(now, Wish(now, record_only=True))
         elif isinstance(message, _ENDS) and not (isinstance(message, ExecutionError) and not message.is_terminal):
             self._ended(now, Wish(now + _GRACE, record_only=True))
+        events += self._moved(now)
         events += self._progress.on_message(message)
         return events
 
-    def heard(self) -> None:
+    def heard(self, now: float) -> list[JobEvent]:
         """A message shows that it runs, whatever else it says."""
+        if self._state.is_terminal:
+            return []
         self.started = self._would_hear = True
         self._dequeued_at = None
+        return self._enter(JobState.RUNNING) + self._moved(now)
 
     def on_progress(self, message: Message) -> list[JobEvent]:
         """A message that came earlier and is read only now: it tells how far the job was, not where it is."""
-        return [] if self.state.is_terminal else list(self._progress.on_message(message))
+        return [] if self._state.is_terminal else list(self._progress.on_message(message))
 
     def situation(self) -> list[JobEvent]:
         """Where the job is, in events, for those who begin to listen."""
-        if self.state.is_terminal:
-            return [Finished(self.prompt_id, self.state, self.error, self.reason)]
-        if self.state is JobState.RUNNING:
-            return [Started(self.prompt_id), *self._progress.situation()]
-        return [Queued(self.prompt_id, self.position)] if self.state is JobState.PENDING else []
+        if self._state.is_terminal:
+            return [Finished(self.prompt_id, self._state, self.error, self.reason)]
+        stalled = [] if self.stalled is None else [self.stalled]
+        if self._state is JobState.RUNNING:
+            return [Started(self.prompt_id), *self._progress.situation(), *stalled]
+        return [Queued(self.prompt_id, self.position), *stalled] if self._state is JobState.PENDING else []
 
     def untold(self, look: Look) -> bool:
         """Whether a look shows that it moved, and the message that must have said so has not come (yet)."""
-        return (
-            look.where in {Where.RUNNING, Where.ENDED}
-            and self.state in {JobState.PENDING, JobState.RUNNING}
-            and self._would_hear
-            and not self.started
-            and self._ended_at is None
-        )
+        if self._state not in {JobState.PENDING, JobState.RUNNING} or not self._would_hear:
+            return False
+        if look.where is Where.ENDED:  # that it ended is told before it is recorded
+            return self._ended_at is None
+        return look.where is Where.RUNNING and not self.started and self._ended_at is None
 
     def on_look(self, look: Look, now: float) -> list[JobEvent]:
         """The server's record was read."""
-        if self.state.is_terminal:
+        if self._state.is_terminal:
             return []
         if look.where is Where.ENDED and look.record is not None:
             return self._close(look.record.state, look.record)
@@ -265,37 +302,81 @@ class JobTracker:
             self._retry(now)
             return []
         self._absent_at = None
-        self.position = look.position if look.where is Where.PENDING else None
-        if look.where is Where.RUNNING:
-            return self._runs(look, now)
-        if self._dequeued_at is not None and look.asked_at >= self._dequeued_at:
-            self._dequeued_at = None  # that had no effect
-        self._would_hear |= self._hearing and look.asked_at >= self._connected_at
-        self._plan(now)
-        events = [] if self._accepted_at is not None else self.accepted(now)
-        # A look that was asked before it started may come late: what runs does not wait again.
-        return events if self.state is JobState.RUNNING else [Queued(self.prompt_id, look.position)]
+        events = self._runs(look, now) if look.where is Where.RUNNING else self._waits(look, now)
+        return events + self._stalls(look)
 
     def give_up(self, reason: str) -> list[JobEvent]:
         """The server could not be asked for too long."""
-        if self.state.is_terminal:
+        if self._state.is_terminal:
             return []
         self.reason = reason
         return self._close(JobState.UNKNOWN, None)
 
+    def resubmitted(self, prompt_id: str) -> list[JobEvent]:
+        """It is lost and on its way to the server once more, under this id. It is the last time."""
+        before, self.prompt_id = self.prompt_id, prompt_id
+        self._resubmit = False
+        self._progress.forget()
+        self._begin()
+        return [Resubmitted(prompt_id, before)]
+
+    def not_resubmitted(self, reason: str) -> list[JobEvent]:
+        """The server did not take it once more: so it is lost."""
+        if self._state.is_terminal:
+            return []
+        self.reason = f"the server lost the job, and it was not queued again: {reason}"
+        return self._close(JobState.LOST, None)
+
+    def _waits(self, look: Look, now: float) -> list[JobEvent]:
+        if self._dequeued_at is not None and look.asked_at >= self._dequeued_at:
+            self._dequeued_at = None  # that had no effect
+        self._would_hear |= self._hearing and look.asked_at >= self._connected_at
+        if self._state is JobState.RUNNING:  # a look that was asked before it started: what runs does not wait again
+            self._plan(now)
+            return [] if self._accepted_at is not None else self.accepted(now)
+        if self._silence.waits(look.position, look.running, look.moved_at, look.asked_at):
+            self.stalled = None
+        self.position = look.position
+        self._plan(now)
+        if self._accepted_at is None:
+            self.accepted(now)
+        return [Queued(self.prompt_id, look.position)]
+
     def _runs(self, look: Look, now: float) -> list[JobEvent]:
         self._dequeued_at = None  # it was too late for that
+        self.position = None
         unheard = self.untold(look)
         if self._accepted_at is None and not self.started:
             self._would_hear = False  # it may have been told before anybody here followed it
         events = [] if self._accepted_at is not None else self.accepted(now)
+        if self._state is not JobState.RUNNING:
+            events += self._enter(JobState.RUNNING)
+            self._moved(now)
         if self._ended_at is not None and now - self._ended_at < RECORD_LAG:
             self._retry(now)  # until its record is written it counts as running
         elif unheard:
-            self.wish = Wish(now + self._cadence.early)  # is it only late, or does the socket not tell?
+            self._wish(now + self._cadence.early, now)  # is it only late, or does the socket not tell?
         else:
             self._plan(now)
-        return events + self._enter(JobState.RUNNING)
+        return events
+
+    def _moved(self, now: float) -> list[JobEvent]:
+        """Something shows that the server works on it."""
+        self._silence.moved(now)
+        if self.stalled is None:
+            return []
+        self.stalled = None
+        return [Started(self.prompt_id) if self._state is JobState.RUNNING else Queued(self.prompt_id, self.position)]
+
+    def _stalls(self, look: Look) -> list[JobEvent]:
+        """Whether nothing has moved for too long, while the server goes on to say that it runs or waits."""
+        silent = self._silence.lasts(look.asked_at)
+        if silent is None or self.stalled is not None:
+            return []
+        runs = self._state is JobState.RUNNING
+        reason = symptom(silent, runs=runs, behind=bool(look.running), hearing=self._hearing)
+        self.stalled = Stalled(self.prompt_id, silent, reason)
+        return [self.stalled]
 
     def _ended(self, now: float, wish: Wish) -> None:
         if self._ended_at is None:
@@ -327,28 +408,37 @@ class JobTracker:
                 "it ran and its record is gone" if self._ended_at is not None else "it is neither queued nor recorded"
             )
             self.reason = f"the server no longer knows the job: {what}"
-            return self._close(JobState.LOST, None)
+            if not self._resubmit:
+                return self._close(JobState.LOST, None)
+            self.lost, self.wish = True, None
         return []
 
     def _plan(self, now: float) -> None:
         """The next routine look. What is said to arrive must have been heard, or have had nothing to say."""
         if self._hearing and self._would_hear:
-            self.wish = Wish(now + self._cadence.hearing)
-            return
-        self.wish = Wish(now + self._interval)
-        self._interval = min(self._interval * self._cadence.growth, self._cadence.most)
+            at = now + self._cadence.hearing
+        else:
+            at = now + self._interval
+            self._interval = min(self._interval * self._cadence.growth, self._cadence.most)
+        self._wish(at, now)
+
+    def _wish(self, at: float, now: float) -> None:
+        """Look at that time, or when nothing will have moved for too long."""
+        too_long_at = self._silence.too_long_at
+        self.wish = Wish(min(at, too_long_at) if too_long_at > now else at)
 
     def _enter(self, state: JobState) -> list[JobEvent]:
-        if self.state is state or (state is JobState.PENDING and self.state is not JobState.SUBMITTING):
+        if self._state is state or (state is JobState.PENDING and self._state is not JobState.SUBMITTING):
             return []
-        self.state = state
+        self._state, self.stalled = state, None
         if state is JobState.RUNNING:
             self.position = None
             return [Started(self.prompt_id)]
         return [Queued(self.prompt_id, self.position)]
 
     def _close(self, state: JobState, record: HistoryRecord | None) -> list[JobEvent]:
-        self.state, self.record, self.wish = state, record, None
+        self._state, self.record, self.wish = state, record, None
+        self.stalled, self.lost = None, False
         return self.situation()
 
 

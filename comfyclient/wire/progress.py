@@ -31,7 +31,7 @@ class JobProgress:
     """How far a job is.
 
     Attributes:
-        value: Overall, 0 to 1; never goes back.
+        value: Overall, 0 to 1; never goes back, unless the job is submitted once more.
         nodes_done: Nodes that finished or were cached.
         nodes_total: Nodes of the prompt.
         node_id: The node that started last and still runs, if any; ``title`` is its title.
@@ -68,6 +68,12 @@ class ProgressTracker:
     def restart(self) -> None:
         """Forget what is running: the connection was lost, and with it the messages in between."""
         self._running.clear()
+
+    def forget(self) -> None:
+        """Begin anew: the job is sent once more."""
+        self._running.clear()
+        self._done.clear()
+        self._value = 0.0
 
     def snapshot(self) -> JobProgress:
         """The state now."""

@@ -288,7 +288,8 @@ class TestHowItEnds:
         proxy.answer("GET", "/view", times=1, status=404)
         found = await cli("queue", write(tmp_path, picture()), "-o", "my out", "--overwrite", *quiet, url=proxy.url)
         assert found.code == 7
-        *_, error, hint = found.err.splitlines()
+        error, hint, *rest = found.err.splitlines()[-2 if quiet else -3 :]
+        assert rest == ([] if quiet else ["to finish what is left: comfyclient jobs resume"])
         prompt_id = error.partition(":")[2].split()[1].rstrip(":")
         assert error.startswith(f"error: job {prompt_id}: ")
         command = f"comfyclient jobs download {prompt_id} -o 'my out' --overwrite --url {proxy.url}"
@@ -353,7 +354,8 @@ class TestDisks:
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (octets, octets))
 
-        process = await Process.start(*args, cwd=cwd, preexec_fn=limit)
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COMFYCLIENT_JOURNAL": "0"}
+        process = await Process.start(*args, cwd=cwd, env=env, preexec_fn=limit)
         code, out = await process.end()
         return code, out, process.err
 
@@ -527,7 +529,8 @@ class TestCtrlC:
             await proxy.asked.wait()
             process.signal(signal.SIGINT)
             assert await process.end() == (130, "")
-        line = process.err.splitlines()[-1]
+        line, last = process.err.splitlines()[-2:]
+        assert last == "to finish what is left: comfyclient jobs resume"
         if times == 1:
             assert line == (
                 f"1 job ended but not fetched; to fetch it: comfyclient jobs download {ids[0]} -o o --url {proxy.url}"
@@ -553,6 +556,20 @@ class TestCtrlC:
             command = f"comfyclient jobs download {job.id} -o output --url {proxy.url}"
             assert process.err.splitlines()[-1] == f"1 job ended but not fetched: {command}"
 
+    async def test_while_jobs_are_resumed(self, cli, server_url, tmp_path):
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COMFYCLIENT_STATE_DIR": str(tmp_path / "state")}
+        async with StuckProxy(server_url, "/view") as proxy:
+            environ = {"COMFYCLIENT_STATE_DIR": "state", "COMFYCLIENT_URL": proxy.url}
+            queued = make_app(tmp_path, environ=environ)
+            await asyncio.to_thread(run, queued, "queue", write(tmp_path, picture()), "--no-wait", "-o", "o")
+            process = await Process.start("jobs", "resume", cwd=tmp_path, env=env)
+            await proxy.asked.wait()
+            process.signal(signal.SIGINT)
+            assert await process.end() == (130, "")
+            last = "stopped; the jobs go on, and `comfyclient jobs resume` goes on with them"
+            assert process.err.splitlines()[-1] == last
+        assert list((tmp_path / "o").iterdir()) == []
+
     async def test_a_second_one_leaves_at_once(self, server_url, tmp_path):
         async with StuckProxy(server_url) as proxy:
             process = await Process.start("queue", write(tmp_path, slow()), "--url", proxy.url, cwd=tmp_path)
@@ -562,7 +579,8 @@ class TestCtrlC:
             await proxy.asked.wait()
             process.signal(signal.SIGINT)
             assert await process.end() == (130, "")
-            assert process.err.splitlines()[-1] == f"not cancelled: {prompt_id}"
+            last = ["to finish what is left: comfyclient jobs resume"]
+            assert process.err.splitlines()[-2:] == [f"not cancelled: {prompt_id}", *last]
         async with ComfyClient(server_url) as comfy:
             await comfy.cancel(prompt_id)
         assert await state_of(server_url, prompt_id) in {JobState.CANCELLED, JobState.SUCCEEDED}
@@ -588,6 +606,16 @@ class TestCtrlC:
         assert await process.process.wait() == 141
         assert err.startswith("cannot write to stdout: cancelling 1 job; Ctrl-C leaves at once\n")
         assert await state_of(server_url, prompt_id) is JobState.CANCELLED
+
+    async def test_a_reader_that_goes_away_ends_the_resuming(self, cli, server_url, tmp_path):
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COMFYCLIENT_STATE_DIR": str(tmp_path / "state")}
+        app = make_app(tmp_path, environ={"COMFYCLIENT_STATE_DIR": "state", "COMFYCLIENT_URL": server_url})
+        await asyncio.to_thread(run, app, "queue", write(tmp_path, slow(steps=5)), "--no-wait", "-n", "2")
+        process = await Process.start("jobs", "resume", "--events", cwd=tmp_path, env=env)
+        await process.process.stdout.readline()
+        process.process.stdout._transport.close()
+        err = (await process.process.stderr.read()).decode()
+        assert (await process.process.wait(), err) == (141, "")
 
 
 class TestJobs:

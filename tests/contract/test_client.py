@@ -318,7 +318,8 @@ class TestManyJobs:
         assert 5 <= most <= 10
         await blocker.result()
 
-    async def test_many_ends_are_fetched_together(self, proxy):
+    async def test_many_ends_are_fetched_together(self, proxy, monkeypatch):
+        monkeypatch.setattr("comfyclient.watch._DEAF_AFTER", 3600)  # it is only held up
         async with ComfyClient(proxy.url) as comfy, ComfyClient(proxy.upstream, poll_interval=0.05) as other:
             await (await comfy.submit(picture())).result()
             proxy.requests.clear()
