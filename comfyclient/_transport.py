@@ -43,6 +43,8 @@ JSON_CAP: Final = 256 * 2**20
 
 _CONNECT_TIMEOUT: Final = 10.0
 _ERROR_CAP: Final = 1 * 2**20
+_SURE: Final = 8 * 2**20
+_RATIO: Final = 300
 
 
 class NeverSentError(InstanceUnavailable):
@@ -195,6 +197,8 @@ async def _read(response: aiohttp.ClientResponse, cap: int, request: str) -> byt
         size += len(part)
         if size > cap:
             raise ProtocolError(f"{request}: the answer is larger than {cap // 2**20} MiB")
+        if _explodes(response, size):
+            raise ProtocolError(f"{request}: the answer is a small one that grows without end when it is unpacked")
         parts.append(part)
     return b"".join(parts)
 
@@ -205,9 +209,14 @@ async def _read_some(response: aiohttp.ClientResponse, cap: int) -> bytes:
     with contextlib.suppress(aiohttp.ClientPayloadError):
         async for part in response.content.iter_any():
             body += part
-            if len(body) >= cap:
+            if len(body) >= cap or _explodes(response, len(body)):
                 break
     return bytes(body[:cap])
+
+
+def _explodes(response: aiohttp.ClientResponse, size: int) -> bool:
+    """Whether a compressed body grew to ``size`` as no JSON does: a queue of equal prompts shrinks to a 70th."""
+    return size > _SURE and size > _RATIO * response.content.total_raw_bytes
 
 
 def _translated(error: Exception, origin: str, request: str) -> ComfyClientError:

@@ -102,9 +102,10 @@ class EventSocket:
         """Close the socket and end the attempts."""
         self._closed = True
         self._settled.set()  # for those who wait in `start`
-        task, self._task = self._task, None
+        task = self._task
         if task is not None:
-            task.cancel()
+            if not task.cancelling():  # else an earlier call was cancelled, and this one waits for the same end
+                task.cancel()
             await asyncio.wait({task})
 
     def reconnect(self) -> None:

@@ -33,7 +33,7 @@ def read_address(text: str) -> tuple[URL, Credential]:
         url = URL(text.strip())
         host, port = url.host, url.port
         _check_host(url)
-    except ValueError:  # its subclass UnicodeError too
+    except (ValueError, IndexError):  # IndexError: yarl's, of a url that ends behind its '@'
         raise ConfigError(
             f"the url cannot be read; it should look like http://host:port, {_EXAMPLE}",
             hint="a password in it must be percent-encoded (/ is %2F, # is %23, ? is %3F); or use --username",

@@ -118,7 +118,8 @@ def whole_id(given: str, known: list[str]) -> str:
     Raises:
         ConfigError: It fits several jobs, or is too short to tell.
     """
-    fitting = [prompt_id for prompt_id in known if prompt_id.startswith(given)]
+    # A job that went from the queue to the history while they were read is in both.
+    fitting = list(dict.fromkeys(prompt_id for prompt_id in known if prompt_id.startswith(given)))
     if given in known or not fitting:
         return given
     if len(given) < _PREFIX:

@@ -63,6 +63,7 @@ class TestErrors:
         choices = [f"model-{n:09}.safetensors" for n in range(100_000)]
         errors[0]["extra_info"]["input_config"] = [choices]
         body = {"error": {"message": "m"}, "node_errors": {"1": {"class_type": "EmptyImage", "errors": errors}}}
+        await comfy.login()  # it is known to answer
         emulator.faults.answer("/prompt", 400, body=json.dumps(body))
         with pytest.raises(PromptRejected) as caught:
             await comfy.submit(picture())

@@ -320,8 +320,8 @@ async def test_a_206_of_something_else_is_not_glued_on(server_url, faults, fetch
 
 async def test_slow_is_not_silent(server_url, faults, fetched):
     ref = await put(server_url, data := os.urandom(40))
-    faults.on("GET", "/view", Slicer(1, delay=0.004))
-    async with client(faults.url, Patience(idle=0.5, retries=0)) as comfy:  # the whole takes longer than that
+    faults.on("GET", "/view", Slicer(1, delay=0.008))
+    async with client(faults.url, Patience(idle=2, retries=0)) as comfy:  # the whole takes longer than that
         assert await fetched(comfy, ref) == data
     assert views(faults) == 1
 
@@ -329,7 +329,7 @@ async def test_slow_is_not_silent(server_url, faults, fetched):
 async def test_a_connection_that_falls_silent_is_given_up(server_url, faults, fetched):
     ref = await put(server_url, data := noise())
     faults.on("GET", "/view", Stall(100_000))
-    async with client(faults.url, Patience(idle=0.2, first=0)) as comfy:
+    async with client(faults.url, Patience(idle=1, first=0)) as comfy:
         assert await fetched(comfy, ref) == data
     assert views(faults) == 2
     assert asked_from(faults) is not None

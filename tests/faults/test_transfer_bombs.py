@@ -41,6 +41,10 @@ async def called(url, call):
         ("upload", "/upload/image", 200, "larger than 1 MiB"),
         ("upload", "/upload/image", 413, "larger than the instance"),
         ("error", "/queue", 503, "HTTP 503"),
+        ("error", "/queue", 200, "grows without end"),
+        ("history", "/history", 200, "grows without end"),
+        ("catalog", "/object_info", 200, "grows without end"),
+        ("refusal", "/prompt", 400, "HTTP 400"),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")

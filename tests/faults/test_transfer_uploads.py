@@ -228,8 +228,8 @@ async def test_of_what_every_server_takes_no_limit_is_asked_for(faults, comfy):
 async def test_a_slow_upload_is_not_silent(faults, tmp_path, kind):
     data = os.urandom(4 * LARGE)
     (tmp_path / "data").write_bytes(data)
-    faults.on("POST", "/upload/image", Bandwidth(8_000_000, direction="up"))
-    async with client(faults.url, Patience(idle=0.75, repeats=0)) as comfy:  # the whole takes longer
+    faults.on("POST", "/upload/image", Bandwidth(4_000_000, direction="up"))
+    async with client(faults.url, Patience(idle=1.5, repeats=0)) as comfy:  # the whole takes longer
         uploaded = await comfy.upload(data if kind == "bytes" else tmp_path / "data", subfolder=FOLDER)
     async with client(faults.url) as comfy:
         assert await comfy.read(at(uploaded)) == data

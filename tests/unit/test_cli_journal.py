@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfyclient._redact import Secret
+from comfyclient.cli.jobs_run import whole_id
 from comfyclient.cli.journals import journal_if_possible, journal_if_there
 from comfyclient.cli.login_options import NO_LOGIN, GivenHeader, LoginOptions
 from comfyclient.cli.plans import Outputs, Plan
 from comfyclient.cli.resumed import Outcome, Resumed, summary
+from comfyclient.errors import ConfigError
 from comfyclient.files import PartFile, remove_parts
 from comfyclient.journal import Entry, Journal, Phase
 from comfyclient.journal.rows import plan_text
@@ -153,3 +155,9 @@ def test_what_nobody_asked_for_in_long_is_given_up(tmp_path):
         entry = journal.entry("held")
         assert (entry.phase, entry.reason, entry.updated) == (Phase.GIVEN_UP, "too old", 3000.0)
         assert journal.entry("done").phase is Phase.REFUSED
+
+
+def test_a_job_that_was_seen_twice_is_one():
+    assert whole_id("0123456", ["0123456789", "abc", "0123456789"]) == "0123456789"
+    with pytest.raises(ConfigError, match="fits 2 jobs"):
+        whole_id("0123456", ["0123456789", "0123456780"])
