@@ -92,17 +92,23 @@ def redact_json(value: Any) -> Any:
 
 
 def _forms_of(value: str) -> tuple[str, ...]:
+    """The forms of a secret, and of what HTTP makes of it: blanks at its edges are trimmed there."""
+    forms = {form for text in {value, value.strip()} for form in _forms(text)}
+    return tuple(sorted(forms, key=len, reverse=True))
+
+
+def _forms(value: str) -> set[str]:
     if len(value) < _SHORTEST:
-        return ()
-    raw = value.encode("utf-8", "surrogateescape")
-    forms = {value, value.strip(), json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+        return set()
+    raw = value.encode("utf-8", "surrogatepass")
+    forms = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     forms |= {repr(value)[1:-1], value.encode("utf-8", "replace").decode("latin-1")}
     for encoded in (quote(raw, safe=""), quote(raw), quote_plus(raw), quote(raw, safe="!$&'()*+,;=:@/?-._~")):
         forms |= {encoded, _lower_escapes(encoded)}
     if len(raw) >= _BASE64_SHORTEST:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             forms |= {_inner_base64(encode, raw, shift) for shift in range(3)}
-    return tuple(sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True))
+    return {form for form in forms if len(form) >= _SHORTEST}
 
 
 def _inner_base64(encode: Any, raw: bytes, shift: int) -> str:

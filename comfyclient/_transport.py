@@ -6,6 +6,7 @@ URL's user info or query.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import ssl
@@ -157,9 +158,17 @@ class Transport:
         found = urllib.request.getproxies().get(url.scheme)
         if not found:
             return {}
-        proxy = type(url)(found if "://" in found else f"http://{found}")
-        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-        return {"proxy": proxy.with_user(None), "proxy_auth": auth}
+        try:
+            proxy = type(url)(found if "://" in found else f"http://{found}")
+            bare = proxy.with_user(None)
+        except (ValueError, IndexError):
+            raise ConfigError(f"the environment's proxy for {url.scheme} cannot be read") from None
+        if bare.scheme not in {"http", "https"} or not bare.raw_host:
+            raise ConfigError(f"the environment's proxy for {url.scheme} is none that speaks HTTP")
+        if not proxy.user:
+            return {"proxy": bare}
+        login = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+        return {"proxy": bare, "proxy_headers": {"Proxy-Authorization": f"Basic {login}"}}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._closed:

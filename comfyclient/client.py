@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from comfyclient._http import Http
+from comfyclient._redact import Secret
 from comfyclient._transport import Transport
 from comfyclient.ahead import run_ahead
 from comfyclient.auth.address import read_address
@@ -160,6 +161,7 @@ class ComfyClient:
             on_frame=self._watcher.on_frame,
             on_connection=self._watcher.on_connection,
         )
+        self._keys: dict[str, Secret] = {}
         self._submitter = Submitter(self._http, self._watcher)
         self._transfers = Transfers(self._http)
         self._recording = _recording(journal)
@@ -404,6 +406,8 @@ class ComfyClient:
         job_id = new_prompt_id() if prompt_id is None else check_prompt_id(prompt_id)
         extra = {"preview_method": "auto" if previews else "none", **(extra_data or {})}
         billed = self._is_billed(sent, extra)
+        for name in _PAYS & extra.keys():  # masked in texts from now on
+            self._keys.setdefault(str(extra[name]), Secret(str(extra[name])))
 
         def encode(job_id: str) -> bytes:
             return encode_prompt(sent, prompt_id=job_id, client_id=self.client_id, extra_data=extra, front=front)

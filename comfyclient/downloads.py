@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import aiohttp
 
 from comfyclient._http import Reply, idle_timeout, refusal
+from comfyclient._redact import redact
 from comfyclient.errors import (
     AuthError,
     CertificateUntrusted,
@@ -118,7 +119,7 @@ class _Download:
             raise self._refused(response)
         if "text/html" in response.headers.get("Content-Type", ""):  # ComfyUI never serves even pages as such
             raise TransferError(
-                f"cannot fetch {self._ref.filename!r}: the answer is a web page, not the file",
+                f"cannot fetch {redact(self._ref.filename)!r}: the answer is a web page, not the file",
                 hint="a login page in front of ComfyUI looks like this; the file is still on the instance",
             )
         head = AnswerHead.read(response.status, response.headers)
@@ -178,13 +179,13 @@ class _Download:
         name, status = self._ref.filename, response.status
         if status == 404:
             hint = "temporary files are gone when the instance restarts" if self._ref.type == "temp" else None
-            return TransferError(f"the instance no longer has {name!r}", hint=hint)
+            return TransferError(f"the instance no longer has {redact(name)!r}", hint=hint)
         if response.url.origin() != self._http.base.origin():
             text = f"{response.url.host}, where the instance keeps it, answered HTTP {status}"
             if status == 429 or status >= 500:
                 return InstanceUnavailable(text)
-            return TransferError(f"cannot fetch {name!r}: {text}")
+            return TransferError(f"cannot fetch {redact(name)!r}: {text}")
         return refusal(Reply("GET /view", response.url, status, response.headers, b""))
 
     def _given_up(self, error: ComfyClientError) -> TransferError:
-        return TransferError(f"cannot fetch {self._ref.filename!r}: {error}", hint=error.hint)
+        return TransferError(f"cannot fetch {redact(self._ref.filename)!r}: {error}", hint=error.hint)

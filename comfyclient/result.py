@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient import _json
+from comfyclient._redact import redact_json
 from comfyclient._version import __version__
 from comfyclient.errors import TransferError
 from comfyclient.files import PartFile, make_folders
@@ -184,7 +185,7 @@ class Result:
             name = safe_name(f"{text.node_id}_{text.index}.txt")
             paths.append(await self._write(text.to_json(), root, name, text.text, overwrite=overwrite))
         if metadata:
-            about, name = _metadata_text(self._metadata(root, saved)), f"{safe_name(self.prompt_id)}.json"
+            about, name = _metadata_text(redact_json(self._metadata(root, saved))), f"{safe_name(self.prompt_id)}.json"
             paths.append(await self._write({"kind": "metadata"}, root, name, about, overwrite=overwrite))
         if self._recording is not None:
             await self._recording.saved()

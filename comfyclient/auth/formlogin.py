@@ -10,7 +10,7 @@ from yarl import URL
 from comfyclient._redact import Secret
 from comfyclient.auth.address import same_origin
 from comfyclient.auth.forms import find_login_form, is_comfyui_login, is_unclaimed
-from comfyclient.auth.schemes import Auth
+from comfyclient.auth.schemes import Auth, check_text
 from comfyclient.errors import AuthError, InstanceUnavailable, LoginRefused
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class FormLogin(Auth):
     renewable = True
 
     def __init__(self, username: str | None, password: str, *, page: str | None = None, claim: bool = False) -> None:
+        check_text((username or "") + password)
         self._username = username or ""
         self._password = Secret(password)
         self._page = page
@@ -156,4 +157,4 @@ def _target(door: Door, url: URL, location: str) -> URL:
             f"{door.base.origin()} leads to a login page at {target.raw_host}; nothing was sent there",
             hint="log in there by hand: `comfyclient login URL --browser`",
         )
-    return target
+    return target.with_user(None)

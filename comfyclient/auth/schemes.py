@@ -40,6 +40,7 @@ __all__ = [
     "Headers",
     "TokenLogin",
     "check_header",
+    "check_text",
     "for_vast",
     "together",
 ]
@@ -354,13 +355,25 @@ def check_header(value: str) -> None:
     """
     if _CONTROL.search(value):
         raise ConfigError("the credential holds a control character", hint="a line break at its end, perhaps?")
+    check_text(value)
+
+
+def check_text(value: str) -> None:
+    """Refuse what has no UTF-8.
+
+    Raises:
+        ConfigError: It holds lone surrogates: bytes of an argument, a file or a variable that are no text.
+    """
     if any("\ud800" <= char <= "\udfff" for char in value):
         raise ConfigError("the credential is not UTF-8", hint="save its file, or set its variable, as UTF-8")
 
 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name) or name.lower() in _RESERVED:
-        raise ConfigError(f"{name!r} cannot be the name of a header of yours", hint="for cookies there is Cookies")
+        raise ConfigError(
+            "that cannot be the name of a header of yours",
+            hint="a name is letters, digits and -; for cookies there is Cookies",
+        )
 
 
 def _require(value: str, what: str) -> None:

@@ -43,6 +43,7 @@ class Way:
         self._user = user
         self.cookies = CookieJar(base.origin(), cookies)
         self._masked: dict[str, Secret] = {}
+        self._shown: dict[str, Secret] = {}
         self.mask()
 
     def headers(self, url: URL) -> dict[str, str]:
@@ -53,7 +54,11 @@ class Way:
         if self._user is not None:
             headers["Comfy-User"] = self._user
         if self.auth is not None:
-            headers |= self.auth.headers(url)
+            own = self.auth.headers(url)
+            headers |= own
+            for value in own.values():  # a scheme of somebody's own may not have thought of it
+                if value not in self._shown:
+                    self._shown[value] = Secret(value)
         cookies = self.cookies.header(url, now=time.time())
         if cookies is not None:
             headers["Cookie"] = _sendable(cookies, self.base)

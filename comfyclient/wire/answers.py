@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from comfyclient._redact import redact
 from comfyclient.errors import NotComfyUI, Problem, PromptRejected, ProtocolError
 from comfyclient.wire.messages import read_number
 
@@ -50,7 +51,9 @@ class Accepted:
                 hint="does a proxy between here and ComfyUI redirect requests?",
             )
         if not _PROMPT_ID.fullmatch(prompt_id):
-            raise ProtocolError(f"POST /prompt: the answer gives the job the id {prompt_id[:80]!r}, which is none")
+            raise ProtocolError(
+                f"POST /prompt: the answer gives the job the id {redact(prompt_id)[:80]!r}, which is none"
+            )
         return cls(prompt_id, read_number(body.get("number")), tuple(read_node_errors(body.get("node_errors"), title)))
 
 
@@ -70,7 +73,7 @@ def _problem(node_id: str, class_type: Any, error: Mapping[str, Any], title: Tit
     return Problem(
         code=_text(error.get("type")) or "unknown",
         message=_text(error.get("message")) or "refused without a reason",
-        node_id=node_id,
+        node_id=redact(node_id),
         title=(title(node_id) or None) if title else None,
         class_type=_text(class_type),
         input=name,
@@ -242,7 +245,7 @@ def _device(entry: Any) -> Device:
 
 
 def _text(value: Any) -> str | None:
-    return value[:_MAX_TEXT] if isinstance(value, str) else None
+    return redact(value)[:_MAX_TEXT] if isinstance(value, str) else None
 
 
 def _whole(value: Any) -> int | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient import _json
+from comfyclient._redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -288,6 +289,12 @@ def _text(data: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def _masked(data: Mapping[str, Any], name: str) -> str | None:
+    """A text of an error: a node may have been told a secret."""
+    text = _optional_text(data, name)
+    return redact(text) if text is not None else None
+
+
 def _optional_text(data: Mapping[str, Any], key: str) -> str | None:
     value = data.get(key)
     return value if isinstance(value, str) else None
@@ -357,11 +364,11 @@ def read_execution_error(data: Mapping[str, Any]) -> ExecutionError:
     """Read the data of an ``execution_error``, from the socket or from a history entry: they are the same."""
     return ExecutionError(
         prompt_id=_optional_text(data, "prompt_id") or "",
-        node_id=_optional_text(data, "node_id"),
-        node_type=_optional_text(data, "node_type"),
-        exception_type=_optional_text(data, "exception_type") or "unknown",
-        exception_message=(_optional_text(data, "exception_message") or "").strip(),
-        traceback=tuple(line.rstrip("\n") for line in _texts(data.get("traceback"))),
+        node_id=_masked(data, "node_id"),
+        node_type=_masked(data, "node_type"),
+        exception_type=_masked(data, "exception_type") or "unknown",
+        exception_message=(_masked(data, "exception_message") or "").strip(),
+        traceback=tuple(redact(line.rstrip("\n")) for line in _texts(data.get("traceback"))),
         timestamp=read_milliseconds(data.get("timestamp")),
     )
 

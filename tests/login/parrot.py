@@ -66,6 +66,8 @@ class Parrot(Site):
     async def respond(self, request, seen):
         """See `Site.respond`."""
         words = self.words(request, seen)
+        if (seen.method, seen.path) in self.plan and seen.path == "/login":
+            return self.plan[seen.method, seen.path](words)
         if seen.method == "GET" and seen.path in {"/", "/login"}:
             return web.Response(text=f"{PAGE}{words}", content_type="text/html")
         if not words and self.login is not None:

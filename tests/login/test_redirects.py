@@ -525,6 +525,17 @@ async def test_a_user_in_the_address_of_a_storage_is_left_out(serve, ca, ca_file
 REFUSALS = (401, 403, 404, 407, 410, 429, 500, 503)
 
 
+class Breaking(Site):
+    """A storage that hangs up, or answers what is no HTTP."""
+
+    async def respond(self, request, seen):
+        """See `Site.respond`."""
+        if "nonsense" in seen.path:
+            request.transport.write(f"{seen.target} {SIGNED}\r\n\r\n".encode())
+        request.transport.abort() if "nonsense" not in seen.path else request.transport.close()
+        return web.Response()
+
+
 async def refusals(serve, storage):
     """One step for each of them."""
     sites = [await serve(Stored(signed(storage, f"/bucket/{status}.png"))) for status in REFUSALS]
@@ -542,6 +553,16 @@ async def test_the_signature_of_a_storage_is_in_no_message(serve, ca, ca_file):
     for outcome in outcomes:
         assert outcome["error"]
         assert not re.search("0123456789abcdef|Amz|bucket", json.dumps(outcome))
+
+
+@pytest.mark.parametrize("path", ["/bucket/hangs-up.png", "/bucket/nonsense.png"])
+async def test_the_signature_of_a_storage_that_breaks_is_in_no_message(serve, ca, ca_file, path):
+    storage = await serve(Breaking(ssl_context=shown(ca)))
+    site = await serve(Stored(signed(storage, path)))
+    (outcome,) = await in_another_process(ca_file, {"url": site.url, "what": "view", "hurried": 200})
+    assert outcome["error"] == "TransferError"
+    assert storage.requests
+    assert not re.search("0123456789abcdef|Amz", json.dumps(outcome))
 
 
 async def test_a_storage_that_refuses_is_no_matter_of_logins(serve, ca, ca_file):
