@@ -81,14 +81,25 @@ def redact(text: str) -> str:
 
 
 def redact_json(value: Any) -> Any:
-    """A copy of a JSON value with every text in it masked, the names of fields too."""
+    """A copy of a JSON value, however deep, with every text in it masked, the names of fields too."""
+    top = [value]
+    unmasked: list[Any] = [top]
+    while unmasked:
+        holder = unmasked.pop()
+        for place in tuple(holder) if isinstance(holder, dict) else range(len(holder)):
+            item = holder[place] = _masked(holder[place])
+            if isinstance(item, dict | list):
+                unmasked.append(item)
+    return top[0]
+
+
+def _masked(value: Any) -> Any:
+    """The value masked; of a list or a mapping a copy, whose items are left as they are."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {redact_json(key): redact_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact_json(item) for item in value]
-    return value
+        return {_masked(key): item for key, item in value.items()}
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def _forms_of(value: str) -> tuple[str, ...]:

@@ -113,6 +113,17 @@ def test_json_is_masked_throughout():
     assert secret
 
 
+def test_json_without_a_bottom_is_masked():
+    secret, deep = Secret("tok-123456"), "tok-123456"
+    for _ in range(5000):
+        deep = [deep]
+    masked = redact_json(deep)
+    while isinstance(masked, list):
+        masked = masked[0]
+    assert masked == MASK
+    assert secret
+
+
 def test_log_records_are_masked_with_their_arguments_and_tracebacks():
     secret = Secret("tok-123456")
     log, stream = logging.getLogger("comfyclient.test"), io.StringIO()
