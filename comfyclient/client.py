@@ -17,6 +17,7 @@ from comfyclient.auth.remember import default_store, find_stored, recall
 from comfyclient.auth.schemes import Auth, together
 from comfyclient.auth.session import Session
 from comfyclient.cancelling import Canceller
+from comfyclient.encoding import check_prompt_id, encode_prompt, new_prompt_id
 from comfyclient.errors import (
     CatalogError,
     CertificateUntrusted,
@@ -38,9 +39,11 @@ from comfyclient.prepare import (
     seeds_of,
     upload_all,
 )
-from comfyclient.queueing import Submitter, check_prompt_id, encode_prompt, new_prompt_id, refuse_known
+from comfyclient.queueing import Submitter, refuse_known
+from comfyclient.relay import Relayed, relay
 from comfyclient.socket import EventSocket
 from comfyclient.transfer import Transfers
+from comfyclient.userdata import SavedWorkflow, list_saved, read_saved
 from comfyclient.watch import Watcher
 from comfyclient.wire.answers import SystemInfo
 from comfyclient.wire.lifecycle import Cadence
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
+    from comfyclient.addresses import AddressPolicy
     from comfyclient.auth.credential import Credential
     from comfyclient.auth.store import StoredLogin
     from comfyclient.auth.tls import TLS
@@ -103,6 +107,9 @@ class ComfyClient:
         client_id: The address of this client's events. Never give two clients the same at the same time.
         timeout: Seconds that an HTTP call may take; transfers of files are bounded by silence instead.
         trust_env: Whether proxies named in the environment are used.
+        addresses: Which addresses may be connected to, for programs that are given the url by others; every connection
+            is judged by it, those of logins, websockets and downloads too. Not those of `BrowserLogin`: a browser
+            connects to what it likes.
         poll_interval: Seconds between looks at the server's record while nothing is heard over the websocket.
         patience: Seconds in which the server cannot be asked, after which a job's outcome counts as unknown.
         stall_timeout: Seconds in which nothing moves though the server says that a job runs, after which the job
@@ -127,6 +134,7 @@ class ComfyClient:
         client_id: str | None = None,
         timeout: float = 30.0,
         trust_env: bool = False,
+        addresses: AddressPolicy | None = None,
         poll_interval: float = 2.0,
         patience: float = 120.0,
         stall_timeout: float | None = 600.0,
@@ -145,7 +153,7 @@ class ComfyClient:
             tls, comfy_user = tls or recalled.tls, comfy_user or recalled.comfy_user
             if scheme is None and not given:
                 given, known = recalled.credential, recalled.known
-        transport = Transport(timeout=timeout, trust_env=trust_env, tls=tls)
+        transport = Transport(timeout=timeout, trust_env=trust_env, tls=tls, addresses=addresses)
         self._session = Session(
             transport, base, auth=scheme, credential=given, user=comfy_user, known=known, claim=claim
         )
@@ -375,6 +383,7 @@ class ComfyClient:
         extra_data: Mapping[str, Any] | None = None,
         previews: bool = False,
         resubmit: Literal["never", "lost"] = "never",
+        note: Mapping[str, Any] | None = None,
     ) -> Job:
         """Send a prompt as it is. It is queued at most once, whatever happens to the connection.
 
@@ -387,6 +396,7 @@ class ComfyClient:
             resubmit: ``"lost"``: if the server no longer knows the job, because it restarted or somebody deleted the
                 job, submit it exactly once more, under another id, which ``job.id`` is from then on. It may have run,
                 and cost money, before it was lost.
+            note: What the journal is to keep with the job: `comfyclient.journal.Entry.plan`. No secrets.
 
         Returns:
             The job. ``job.warnings`` names outputs that the server dropped because they cannot run.
@@ -424,6 +434,7 @@ class ComfyClient:
             if self._recording is None:
                 return await send()
             about: dict[str, Any] = {"url": str(self.url), "client_id": self.client_id, "seeds": prepared.seeds}
+            about["note"] = note
             return await self._recording.submit(following, send, body=body, before=before, **about)
 
         body = encode(job_id)
@@ -542,6 +553,24 @@ class ComfyClient:
 
     # Files
 
+    async def saved_workflows(self) -> list[SavedWorkflow]:
+        """The workflows that the user has saved on the instance, as the page's sidebar lists them.
+
+        Raises:
+            ProtocolError: The answer makes no sense.
+            InstanceUnavailable: Nobody answers.
+        """
+        return await list_saved(self._http)
+
+    async def saved_workflow(self, path: str) -> Workflow:
+        """One of them, by the path that `saved_workflows` says: ``"portraits/fox.json"``.
+
+        Raises:
+            WorkflowUnreadable: There is none of that name, or it is no workflow.
+            InstanceUnavailable: Nobody answers.
+        """
+        return await read_saved(self._http, path)
+
     async def upload(
         self,
         source: str | os.PathLike[str] | bytes,
@@ -598,6 +627,10 @@ class ComfyClient:
         if recording is not None:
             await recording.saved_one()
         return saved
+
+    def relay(self, output: OutputRef, asked: Mapping[str, str]) -> contextlib.AbstractAsyncContextManager[Relayed]:
+        """An output as the instance answers a request for it, to be handed on: see `comfyclient.relay`."""
+        return relay(self._http, output, asked)
 
     def _job(
         self,

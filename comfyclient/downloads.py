@@ -23,7 +23,7 @@ from comfyclient.wire.ranges import AnswerHead, Fetch, Take
 from comfyclient.wire.trailers import Trailer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from aiohttp.client_proto import ResponseHandler
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from comfyclient.patience import Patience
     from comfyclient.wire.outputs import OutputRef
 
-__all__ = ["Sink", "download"]
+__all__ = ["Sink", "ask", "download", "refuse_page", "refused"]
 
 _CHUNK: Final = 1 * 2**20  # bytes that are worth a trip to the disk
 _GLANCE: Final = 1.0  # seconds
@@ -55,6 +55,25 @@ async def download(http: Http, ref: OutputRef, sink: Sink, patience: Patience) -
         AuthError: The instance does not let us in.
     """
     await _Download(http, ref, sink, patience).run()
+
+
+@contextlib.asynccontextmanager
+async def ask(
+    http: Http, ref: OutputRef, headers: Mapping[str, str], *, idle: float
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """The answer of whoever keeps a file, unread.
+
+    A signed URL of a storage lives for minutes only, so each time a new one is asked for.
+    """
+    params = {"filename": ref.filename, "subfolder": ref.subfolder, "type": ref.type}
+    sent = {"Accept": "*/*", "Accept-Encoding": "identity", **headers}
+    async with http.stream("GET", "/view", params=params, headers=sent, timeout=idle_timeout(idle)) as response:
+        url = stored_at(response)
+        if url is None:
+            yield response
+            return
+    async with at_storage(http, url, sent, idle=idle) as response:
+        yield response
 
 
 class _Download:
@@ -97,31 +116,14 @@ class _Download:
             return InstanceUnavailable("GET /view: the file changes all the time, or cannot be had in parts")
         return InstanceUnavailable("GET /view: the answer ended before the file did")
 
-    @contextlib.asynccontextmanager
-    async def _answer(self) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to the next request. A signed URL lives for minutes only, so each time a new one is asked for."""
-        params = {"filename": self._ref.filename, "subfolder": self._ref.subfolder, "type": self._ref.type}
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity", **self._fetch.headers()}
-        idle = self._patience.idle
-        async with self._http.stream(
-            "GET", "/view", params=params, headers=headers, timeout=idle_timeout(idle)
-        ) as response:
-            url = stored_at(response)
-            if url is None:
-                yield response
-                return
-        async with at_storage(self._http, url, headers, idle=idle) as response:
-            yield response
+    def _answer(self) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return ask(self._http, self._ref, self._fetch.headers(), idle=self._patience.idle)
 
     async def _receive(self, response: aiohttp.ClientResponse, take: Take) -> bool:
         """Take the body. Returns whether the file is whole now."""
         if take is Take.REFUSED:
-            raise self._refused(response)
-        if "text/html" in response.headers.get("Content-Type", ""):  # ComfyUI never serves even pages as such
-            raise TransferError(
-                f"cannot fetch {redact(self._ref.filename)!r}: the answer is a web page, not the file",
-                hint="a login page in front of ComfyUI looks like this; the file is still on the instance",
-            )
+            raise refused(self._http, self._ref, response)
+        refuse_page(self._ref, response)
         head = AnswerHead.read(response.status, response.headers)
         if take is Take.ALL:
             self._trailer = Trailer()
@@ -175,17 +177,32 @@ class _Download:
         if total is None:
             self._trailer.feed(data)
 
-    def _refused(self, response: aiohttp.ClientResponse) -> ComfyClientError:
-        name, status = self._ref.filename, response.status
-        if status == 404:
-            hint = "temporary files are gone when the instance restarts" if self._ref.type == "temp" else None
-            return TransferError(f"the instance no longer has {redact(name)!r}", hint=hint)
-        if response.url.origin() != self._http.base.origin():
-            text = f"{response.url.host}, where the instance keeps it, answered HTTP {status}"
-            if status == 429 or status >= 500:
-                return InstanceUnavailable(text)
-            return TransferError(f"cannot fetch {redact(name)!r}: {text}")
-        return refusal(Reply("GET /view", response.url, status, response.headers, b""))
-
     def _given_up(self, error: ComfyClientError) -> TransferError:
         return TransferError(f"cannot fetch {redact(self._ref.filename)!r}: {error}", hint=error.hint)
+
+
+def refuse_page(ref: OutputRef, response: aiohttp.ClientResponse) -> None:
+    """Refuse a web page in place of a file.
+
+    Raises:
+        TransferError: It is one.
+    """
+    if "text/html" in response.headers.get("Content-Type", ""):  # ComfyUI never serves even pages as such
+        raise TransferError(
+            f"cannot fetch {redact(ref.filename)!r}: the answer is a web page, not the file",
+            hint="a login page in front of ComfyUI looks like this; the file is still on the instance",
+        )
+
+
+def refused(http: Http, ref: OutputRef, response: aiohttp.ClientResponse) -> ComfyClientError:
+    """Why a file was not given."""
+    name, status = redact(ref.filename), response.status
+    if status == 404:
+        hint = "temporary files are gone when the instance restarts" if ref.type == "temp" else None
+        return TransferError(f"the instance no longer has {name!r}", hint=hint)
+    if response.url.origin() != http.base.origin():
+        text = f"{response.url.host}, where the instance keeps it, answered HTTP {status}"
+        if status == 429 or status >= 500:
+            return InstanceUnavailable(text)
+        return TransferError(f"cannot fetch {name!r}: {text}")
+    return refusal(Reply("GET /view", response.url, status, response.headers, b""))

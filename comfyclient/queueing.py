@@ -11,11 +11,9 @@ import contextlib
 import random
 import re
 import time
-import uuid
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from comfyclient import _json
 from comfyclient._http import NeverSentError, refusal
 from comfyclient.errors import (
     CertificateUntrusted,
@@ -25,44 +23,23 @@ from comfyclient.errors import (
     OutcomeUnknown,
     PromptRejected,
     ProtocolError,
-    WorkflowError,
 )
 from comfyclient.look import find, is_known
 from comfyclient.wire.answers import Accepted, SystemInfo, read_rejection, read_retry_after
 from comfyclient.wire.submission import Answer, Do, Outage, Step, Submission
-from comfyclient.workflow.prompt import is_link
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from comfyclient._http import Http, Reply
     from comfyclient.following import Following
     from comfyclient.watch import Watcher
     from comfyclient.workflow.prompt import Prompt
 
-__all__ = ["Submitter", "check_prompt_id", "encode_prompt", "new_prompt_id", "refuse_known"]
+__all__ = ["Submitter", "refuse_known"]
 
-_CANONICAL: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Only these say that the request was not acted upon. ComfyUI answers 500 after queueing in some cases, and a gateway
 # gives up waiting for an answer that comes later.
 _REFUSED: Final = frozenset({*range(300, 400), 400, 401, 403, 404, 407, 413})
 _KEEPS_IDS: Final = (0, 3, 64)  # releases seen to do so: this one, and 0.33.0
-
-
-def new_prompt_id() -> str:
-    """An id for a job: a UUID in the only form that ComfyUI takes."""
-    return str(uuid.uuid4())
-
-
-def check_prompt_id(prompt_id: str) -> str:
-    """Refuse an id that ComfyUI would refuse, or an older one would take and mangle.
-
-    Raises:
-        ConfigError: It is no UUID in lower case with hyphens.
-    """
-    if not isinstance(prompt_id, str) or not _CANONICAL.fullmatch(prompt_id):
-        raise ConfigError(f"{prompt_id!r} is no prompt_id: a UUID in lower case with hyphens", hint="leave it out")
-    return prompt_id
 
 
 async def refuse_known(http: Http, prompt_id: str) -> None:
@@ -73,51 +50,6 @@ async def refuse_known(http: Http, prompt_id: str) -> None:
     """
     if await is_known(http, prompt_id):
         raise ConfigError(f"prompt_id {prompt_id}: the instance has a job of that id already", hint="use another id")
-
-
-def encode_prompt(
-    prompt: Prompt, *, prompt_id: str, client_id: str, extra_data: Mapping[str, Any], front: bool
-) -> bytes:
-    """The body of ``POST /prompt``.
-
-    Raises:
-        WorkflowError: The prompt holds what JSON cannot (NaN, an infinity), or a link to a node that it lacks.
-    """
-    _refuse_dangling(prompt)
-    extra = dict(extra_data)
-    if prompt.workflow is not None:
-        # Only if there is one: with null in its place, the server's list of jobs breaks for everybody.
-        extra["extra_pnginfo"] = {**extra.get("extra_pnginfo", {}), "workflow": prompt.workflow}
-    body: dict[str, Any] = {
-        "prompt": {node_id: _node(node) for node_id, node in prompt.nodes.items()},
-        "prompt_id": prompt_id,
-        "client_id": client_id,
-        "extra_data": extra,
-    }
-    if front:
-        body["front"] = True
-    try:
-        return _json.dumps(body).encode()
-    except _json.JSONError as error:
-        raise WorkflowError(f"the prompt cannot be sent: {error}") from None
-
-
-def _refuse_dangling(prompt: Prompt) -> None:
-    """ComfyUI 0.33 accepts a link to nowhere and its worker dies of it: nothing runs there until a restart."""
-    for node_id, node in prompt.nodes.items():
-        for name, value in node.get("inputs", {}).items():
-            if is_link(value) and value[0] not in prompt.nodes:
-                raise WorkflowError(
-                    f"node {node_id} ({prompt.title(node_id)}), input {name}: linked to node {value[0]}, which is not "
-                    "in the prompt; sending that can stop the whole server",
-                    node_id=node_id,
-                )
-
-
-def _node(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What a node may have. Without ``inputs`` it can kill the server's worker; the rest misleads its cache."""
-    kept = {"inputs": node.get("inputs", {}), "class_type": node["class_type"]}
-    return kept | {"_meta": node["_meta"]} if "_meta" in node else kept
 
 
 class Submitter:
@@ -218,10 +150,13 @@ class Submitter:
         own, named = following.tracker.prompt_id, accepted.prompt_id
         if self._kept is False or self._watcher.get(named) is not None:
             return None
+        doubt = ProtocolError(f"POST /prompt: the server answered with another id, {named}")
         if self._kept:  # so far it has kept ours; now only the record can tell
-            self._kept = False
-            return _Came(Answer.DOUBTFUL, ProtocolError(f"POST /prompt: the server answered with another id, {named}"))
-        found, _ = await self._look(following)  # the answer may be to somebody else's prompt
+            self._kept, self._should_keep = None, False
+            return _Came(Answer.DOUBTFUL, doubt)
+        found, _ = await self._look(following)  # the answer may be to somebody else's prompt, or spoilt
+        if found is None:
+            return _Came(Answer.DOUBTFUL, doubt)
         return _Came(Answer.ACCEPTED, None, replace(accepted, prompt_id=own)) if found else None
 
     async def _look(self, following: Following) -> tuple[Accepted | bool | None, ComfyClientError | None]:

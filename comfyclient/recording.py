@@ -95,6 +95,7 @@ class Recording:
         client_id: str,
         body: bytes,
         seeds: Mapping[str, int],
+        note: Mapping[str, Any] | None = None,
         before: str | None = None,
     ) -> _T:
         """Write a job down, post it, and write what came of that.
@@ -106,6 +107,7 @@ class Recording:
             client_id: Whose events it sends.
             body: What is posted.
             seeds: Its seeds, by address.
+            note: What is kept with it besides the plan.
             before: The id under which it was lost, if it is submitted once more.
 
         Returns:
@@ -120,7 +122,7 @@ class Recording:
             self._later(self.journal.ended, before, "lost")
         body_digest = hashlib.sha256(body).hexdigest()
         about = {"url": url, "client_id": client_id, "body_digest": body_digest, "name": self._name}
-        plan = {**self._plan, "seeds": dict(seeds)}
+        plan = {**self._plan, **(note or {}), "seeds": dict(seeds)}
         if not await self._write_down(sent_id, once_more=before is not None, plan=plan, **about):
             return await post()
         job = lost or JobRecording(self, wanted=self._wanted)

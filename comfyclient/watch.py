@@ -392,7 +392,7 @@ class Watcher:
 
         Servers forget a socket when an older one of the same client closes late; it stays open and says nothing.
         """
-        if self._untold_since is not None and now - self._untold_since >= _DEAF_AFTER:
+        if self._untold_since is not None and now >= self._untold_since + _DEAF_AFTER:
             self.deaf += 1
             self.on_connection(up=False)
             self._on_deaf()
@@ -407,10 +407,12 @@ class Watcher:
         tracker = following.tracker
         try:
             await work
-        except OutcomeUnknown as error:
-            self._settle(following, tracker.give_up(str(error)))
         except ComfyClientError as error:
-            if not tracker.known:
+            if tracker.known:  # the socket has told of it meanwhile
+                self.accepted(following)
+            elif isinstance(error, OutcomeUnknown):  # it may be there, and is submitted no third time
+                self._settle(following, tracker.give_up(str(error)))
+            else:
                 self._settle(following, tracker.not_resubmitted(str(error)))
         except Exception as error:  # noqa: BLE001 - whoever waits for the job must hear of it
             following.fail(error)

@@ -10,13 +10,13 @@ from comfyclient import _json
 from comfyclient.cli.assign import Assignments
 from comfyclient.cli.catalogs import load_definitions
 from comfyclient.cli.failures import show_error
-from comfyclient.cli.seeds import SeedPlan
 from comfyclient.cli.sources import load_workflow
 from comfyclient.errors import ComfyClientError, OutputExists, TransferError
 from comfyclient.files import PartFile, make_folders
 from comfyclient.workflow.convert import convert
 from comfyclient.workflow.convert.releases import rules_for
 from comfyclient.workflow.edit import apply_edits
+from comfyclient.workflow.seeds import SeedPlan
 
 if TYPE_CHECKING:
     from comfyclient.cli.app import App

@@ -18,9 +18,8 @@ from comfyclient.cli.journals import journal_if_possible
 from comfyclient.cli.missing import hint_of_missing
 from comfyclient.cli.plans import Outputs, Plan
 from comfyclient.cli.running import connect, run_async, temporary_folder
-from comfyclient.cli.seeds import SeedPlan
 from comfyclient.cli.sources import load_workflow
-from comfyclient.cli.stopping import stop_jobs
+from comfyclient.cli.stopping import id_lines, stop_jobs
 from comfyclient.cli.text import count
 from comfyclient.errors import CheckFailed, ComfyClientError, ConfigError, OutcomeUnknown, Problem, TransferError
 from comfyclient.names import DEFAULT_TEMPLATE, Template
@@ -29,6 +28,7 @@ from comfyclient.workflow.check import check as check_prompt
 from comfyclient.workflow.convert import convert
 from comfyclient.workflow.convert.releases import release_of, rules_for
 from comfyclient.workflow.edit import apply_edits
+from comfyclient.workflow.seeds import SeedPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +54,7 @@ __all__ = ["run"]
 _AHEAD: Final = 32  # jobs that are unfinished at a time: enough that the instance never waits for us
 _STOPPED: Final = {"code": "stopped", "message": "stopped before the end"}
 _RESUME: Final = "comfyclient jobs resume"
+_A_LINE: Final = 8  # ids in a command for people: a line that is longer is cut
 _LAST_WAIT: Final = 10.0  # seconds for the answer to a prompt that was being sent when the run was stopped
 
 
@@ -144,7 +145,9 @@ async def _run(app: App, options: QueueOptions, order: _Order, interrupts: Inter
 async def _run_on(
     app: App, options: QueueOptions, order: _Order, interrupts: Interrupts, emulator: Emulator | None
 ) -> int:
-    async with connect(app, order.login, emulator=emulator, recording=order.recording) as client:
+    async with connect(
+        app, order.login, emulator=emulator, recording=order.recording, stall_timeout=options.stall_timeout
+    ) as client:
         order = _with_way_back(options, order, client)
         maker = await _Maker.ready(app, options, order, client, emulator)
         first = await maker.make(0)
@@ -314,7 +317,7 @@ class _Queueing:
         if self._options.emulator:
             return []
         ids = self._unfinished()
-        lines = [*self._to_be_fetched({}), *(["not cancelled: " + " ".join(ids)] if ids else [])]
+        lines = [*self._to_be_fetched({}), *(id_lines("not cancelled", ids) if ids else [])]
         return [*lines, self._resumable()] if lines and self._order.recording is not None else lines
 
     def _resumable(self) -> str:
@@ -333,9 +336,12 @@ class _Queueing:
         ]
         if not ids:
             return []
-        later = fetch.later(ids)
-        what = f"to fetch {'it' if len(ids) == 1 else 'them'}: {later}" if later else "the emulator is gone with them"
-        return [f"{count(len(ids), 'job')} ended but not fetched; {what}"]
+        first, *more = (fetch.later(ids[start : start + _A_LINE]) for start in range(0, len(ids), _A_LINE))
+        what = f"to fetch {'it' if len(ids) == 1 else 'them'}: {first}" if first else "the emulator is gone with them"
+        return [
+            f"{count(len(ids), 'job')} ended but not fetched; {what}",
+            *(f"and: {later}" for later in more if later),
+        ]
 
     def finish(self) -> int:
         """Say how it all went, and return the exit code: that of the worst."""
@@ -352,6 +358,10 @@ class _Queueing:
         """Whether something is to be done for it that another command can do."""
         if followed.job.state is JobState.SUCCEEDED:
             return (self._order.fetch is not None and not followed.fetched) or self._options.fetch_later
+        return self._may_go_on(followed)
+
+    @staticmethod
+    def _may_go_on(followed: Followed) -> bool:
         return not followed.job.state.is_terminal or followed.job.state is JobState.UNKNOWN
 
     def _print(self, error: dict[str, Any] | None, code: int) -> None:
@@ -400,7 +410,10 @@ class _Queueing:
     async def _submit(self, prepared: Prepared, maker: _Maker) -> Followed:
         prompt_id = str(uuid.uuid4())
         self._doubtful = prompt_id
-        task = asyncio.ensure_future(self._client.submit(prepared, front=self._options.front, prompt_id=prompt_id))
+        options = self._options
+        task = asyncio.ensure_future(
+            self._client.submit(prepared, front=options.front, prompt_id=prompt_id, resubmit=options.resubmit)
+        )
         try:
             job = await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -437,15 +450,18 @@ class _Queueing:
             show_error(self._app, error, prefix=f"job {iteration + 1}/{self._options.iterations} was not queued: ")
 
     def _unfinished(self) -> list[str]:
-        ids = [followed.id for followed in self._jobs if not followed.job.state.is_terminal]
+        ids = [followed.id for followed in self._jobs if self._may_go_on(followed)]
         return [*ids, self._doubtful] if self._doubtful is not None else ids
+
+    def _states(self) -> dict[str, JobState]:
+        return {followed.id: followed.job.state for followed in self._jobs}
 
     async def _stop(self, why: str | None = None) -> None:
         """Cancel what has not ended, and say what becomes of the rest. ``why``: unless by a signal."""
         self._display.close()
         unfinished = self._unfinished()
         try:
-            answers = await stop_jobs(self._app, self._client, unfinished, why=why)
+            answers = await stop_jobs(self._app, self._client, unfinished, states=self._states, why=why)
         except asyncio.CancelledError:  # Ctrl-C while this was done for another reason
             for line in self.last_words():
                 self._app.tell(line)

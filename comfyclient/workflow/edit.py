@@ -23,7 +23,7 @@ from comfyclient.workflow.values import MISSING, MisfitError, RawValue, fit, ini
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
     "MAX_SEED",
@@ -31,6 +31,7 @@ __all__ = [
     "SettableInput",
     "apply_edits",
     "apply_seed",
+    "edited_inputs",
     "find_seeds",
     "list_inputs",
     "parse_assignment",
@@ -77,6 +78,22 @@ def apply_edits(prompt: Prompt, edits: Mapping[str, Any], catalog: Catalog) -> P
     editor = _Editor(prompt, catalog)
     editor.set_all(edits)
     return editor.result() if edits else prompt
+
+
+def edited_inputs(prompt: Prompt, addresses: Iterable[str], catalog: Catalog) -> set[str]:
+    """The inputs that addresses mean, each by its node's id: ``{"3.seed"}``. What fits nothing is left out.
+
+    Raises:
+        EditError: An address fits more than one node.
+    """
+
+    def has_input(node_id: str, name: str) -> bool:
+        node = prompt.nodes[node_id]
+        return name in node["inputs"] or find_spec(node, catalog, name) is not None
+
+    index = NodeIndex(prompt)
+    found = (index.resolve(address, has_input) for address in addresses)
+    return {f"{place[0]}.{place[1]}" for place in found if place is not None}
 
 
 def apply_seed(prompt: Prompt, catalog: Catalog, seed: int) -> Prompt:

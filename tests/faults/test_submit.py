@@ -141,6 +141,17 @@ async def test_an_answer_with_another_id_is_not_believed_if_the_server_has_kept_
     assert await tally.received() == 1 + before
 
 
+async def test_nor_if_the_record_cannot_be_read_at_first(comfy, faults, tally, clock):
+    for _ in range(2):
+        body = json.dumps({"prompt_id": str(uuid.uuid4()), "number": 1, "node_errors": {}})
+        faults.on(*PROMPT, AnswerAfter(200, {"Content-Type": "application/json"}, body))
+        faults.on(*QUEUE, Answer(502))
+        job = await comfy.submit(picture())
+        assert job.id == faults.book.posts[-1].prompt_id
+        assert await outputs(job)
+    assert await tally.received() == len(faults.book.posts) == 2
+
+
 async def test_nor_is_one_that_begins_to_choose_ids_asked_twice(comfy, faults, tally, clock):
     await outputs(await comfy.submit(picture()))
     faults.on(*PROMPT, WithoutId())

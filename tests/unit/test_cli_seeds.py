@@ -5,12 +5,12 @@ import random
 
 import pytest
 
-from comfyclient.cli.seeds import SeedPlan, control_of
 from comfyclient.errors import EditError
 from comfyclient.workflow.catalog import Catalog
 from comfyclient.workflow.convert import convert
 from comfyclient.workflow.edit import apply_edits
 from comfyclient.workflow.prompt import Prompt
+from comfyclient.workflow.seeds import SeedPlan, control_of
 
 from ..cli_support import WORKFLOWS  # noqa: TID252
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from comfyclient.encoding import check_prompt_id, encode_prompt, new_prompt_id
 from comfyclient.errors import ConfigError, Problem
 from comfyclient.prepare import LocalFile, build, find_local_files, not_yet_there, seeds_of
-from comfyclient.queueing import check_prompt_id, encode_prompt, new_prompt_id
 from comfyclient.workflow.catalog import Catalog
 from comfyclient.workflow.prompt import Prompt
 

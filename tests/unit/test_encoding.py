@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from comfyclient.encoding import encode_prompt
 from comfyclient.errors import WorkflowError
-from comfyclient.queueing import encode_prompt
 from comfyclient.workflow.prompt import Prompt
 
 

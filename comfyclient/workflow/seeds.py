@@ -1,4 +1,4 @@
-"""Which seeds each iteration of ``queue`` uses."""
+"""Which seeds each of several runs of one prompt uses, as the page's batch count does it."""
 
 from __future__ import annotations
 
