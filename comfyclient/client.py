@@ -17,16 +17,15 @@ from comfyclient.auth.remember import default_store, find_stored, recall
 from comfyclient.auth.schemes import Auth, together
 from comfyclient.auth.session import Session
 from comfyclient.cancelling import Canceller
+from comfyclient.catalogs import read_catalog
 from comfyclient.encoding import check_prompt_id, encode_prompt, new_prompt_id
 from comfyclient.errors import (
-    CatalogError,
     CertificateUntrusted,
     CheckFailed,
     ConfigError,
     InstanceUnavailable,
     JobLost,
     NotComfyUI,
-    ProtocolError,
 )
 from comfyclient.job import Instance, Job
 from comfyclient.look import HistoryReader, find_for_sure, read_queue
@@ -49,7 +48,6 @@ from comfyclient.wire.answers import SystemInfo
 from comfyclient.wire.lifecycle import Cadence
 from comfyclient.wire.records import JobState
 from comfyclient.wire.summary import JobSummary
-from comfyclient.workflow.catalog import Catalog
 from comfyclient.workflow.check import check as check_prompt
 from comfyclient.workflow.convert.releases import release_of
 from comfyclient.workflow.prompt import Prompt
@@ -72,6 +70,7 @@ if TYPE_CHECKING:
     from comfyclient.recording import Recording
     from comfyclient.wire.answers import Accepted, Uploaded
     from comfyclient.wire.outputs import OutputRef
+    from comfyclient.workflow.catalog import Catalog
     from comfyclient.workflow.document import Workflow
     from comfyclient.workflow.prompt import ConversionWarning
 
@@ -235,12 +234,8 @@ class ComfyClient:
         async with self._catalog_gate:
             if self._catalog is None or refresh:
                 info = await self.info()
-                document = await self._http.get_json("/object_info")
-                source = f"catalog of {self.url}"
-                try:
-                    self._catalog = Catalog.from_json(document, version=info.comfyui_version, source=source)
-                except CatalogError as error:
-                    raise ProtocolError(f"GET /object_info: the answer is not ComfyUI's ({error})") from None
+                reply = await self._http.get("/object_info")
+                self._catalog = read_catalog(reply, version=info.comfyui_version, source=f"catalog of {self.url}")
                 self._frontend = release_of(info.frontend_version)
                 self._catalog_at = asyncio.get_running_loop().time()
             return self._catalog
@@ -525,9 +520,10 @@ class ComfyClient:
         """
         queue, _ = await read_queue(self._http)
         records = await HistoryReader(self._http).newest(limit)
+        ended = {record.prompt_id for record in records}  # also those that were still queued a moment ago
         return [
-            *(JobSummary.of_queued(item, JobState.RUNNING) for item in queue.running),
-            *(JobSummary.of_queued(item, JobState.PENDING) for item in queue.pending),
+            *(JobSummary.of_queued(item, JobState.RUNNING) for item in queue.running if item.prompt_id not in ended),
+            *(JobSummary.of_queued(item, JobState.PENDING) for item in queue.pending if item.prompt_id not in ended),
             *(JobSummary.of_record(record) for record in reversed(records)),
         ]
 

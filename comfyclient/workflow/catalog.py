@@ -234,6 +234,13 @@ class Catalog(Mapping[str, NodeSpec]):
         """What others worked out from these definitions, kept as long as the catalog: definitions never change."""
         self.version = version
         self.source = source
+        self._origin: Catalog | None = None
+
+    def named(self, source: str) -> Catalog:
+        """The same definitions under another ``source``, and all that is worked out from them, without a copy."""
+        same = Catalog(self._definitions, version=self.version, source=source)
+        same._specs, same.derived, same._origin = self._specs, self.derived, self
+        return same
 
     @classmethod
     def parse(cls, data: str | bytes, *, version: str | None = None, source: str = "catalog") -> Self:

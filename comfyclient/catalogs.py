@@ -1,0 +1,39 @@
+"""Catalogs as instances send them. Many instances send the same, which is large: it is read and kept once."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from typing import TYPE_CHECKING, Final
+
+from comfyclient.errors import CatalogError, ProtocolError
+from comfyclient.workflow.catalog import Catalog
+
+if TYPE_CHECKING:
+    from comfyclient._transport import Reply
+
+__all__ = ["read_catalog"]
+
+_known: Final[weakref.WeakValueDictionary[tuple[bytes, str], Catalog]] = weakref.WeakValueDictionary()
+
+
+def read_catalog(reply: Reply, *, version: str, source: str) -> Catalog:
+    """The catalog in an answer to ``GET /object_info``.
+
+    Args:
+        reply: The answer.
+        version: Of the instance's ComfyUI.
+        source: Where it came from, for messages.
+
+    Raises:
+        ProtocolError: It is no catalog.
+    """
+    key = hashlib.sha256(reply.body).digest(), version
+    known = _known.get(key)
+    if known is None:
+        try:
+            known = Catalog.from_json(reply.json(), version=version, source="catalog")
+        except CatalogError as error:
+            raise ProtocolError(f"GET /object_info: the answer is not ComfyUI's ({error})") from None
+        _known[key] = known
+    return known.named(source)
