@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from comfyclient._version import __version__
 
 if TYPE_CHECKING:
+    from comfyclient.addresses import Addresses, AddressPolicy
     from comfyclient.auth import (
         TLS,
         ApiKey,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from comfyclient.auth.browser import BrowserLogin
     from comfyclient.client import ComfyClient
     from comfyclient.errors import (
+        AddressRefused,
         AuthError,
         AuthRequired,
         CatalogError,
@@ -95,6 +97,7 @@ if TYPE_CHECKING:
 
 # Where each public name is defined.
 _HOMES = {
+    "addresses": ("Addresses", "AddressPolicy"),
     "auth": (
         "TLS",
         "ApiKey",
@@ -111,6 +114,7 @@ _HOMES = {
     "auth.browser": ("BrowserLogin",),
     "client": ("ComfyClient",),
     "errors": (
+        "AddressRefused",
         "AuthError",
         "AuthRequired",
         "CatalogError",
@@ -171,6 +175,9 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "TLS",
+    "AddressPolicy",
+    "AddressRefused",
+    "Addresses",
     "ApiKey",
     "Auth",
     "AuthError",

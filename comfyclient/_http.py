@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
+    from comfyclient.addresses import AddressPolicy
     from comfyclient.auth.session import Session
 
 __all__ = ["JSON_CAP", "USER_AGENT", "Http", "NeverSentError", "Reply", "idle_timeout", "refusal"]
@@ -58,6 +59,11 @@ class Http:
     def trust_env(self) -> bool:
         """Whether proxies named in the environment are used."""
         return self._transport.trust_env
+
+    @property
+    def addresses(self) -> AddressPolicy | None:
+        """Which addresses may be connected to, for the websocket and transfers; ``None``: any."""
+        return self._transport.addresses
 
     @property
     def tls_context(self) -> ssl.SSLContext | None:

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from comfyclient import _json
+from comfyclient._sockets import factory
 from comfyclient._version import __version__
+from comfyclient.addresses import refused
 from comfyclient.auth.tls import FingerprintMismatch
 from comfyclient.errors import (
+    AddressRefused,
     CertificateUntrusted,
     ComfyClientError,
     ConfigError,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
     from yarl import URL
 
+    from comfyclient.addresses import AddressPolicy
     from comfyclient.auth.tls import TLS
 
 __all__ = ["JSON_CAP", "USER_AGENT", "NeverSentError", "Reply", "Transport", "idle_timeout"]
@@ -99,11 +103,25 @@ class Transport:
         timeout: Bounds every request that brings no other, in seconds.
         trust_env: Whether proxies that the environment names are used. ``.netrc`` never is.
         tls: Which certificates are trusted; ``None`` for those that the system trusts.
+        addresses: Which addresses may be connected to; ``None``: any.
+
+    Raises:
+        ConfigError: Proxies are used, and addresses judged: a proxy connects to what it likes.
     """
 
-    def __init__(self, *, timeout: float, trust_env: bool = False, tls: TLS | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        trust_env: bool = False,
+        tls: TLS | None = None,
+        addresses: AddressPolicy | None = None,
+    ) -> None:
+        if trust_env and addresses is not None:
+            raise ConfigError("addresses cannot be judged behind the environment's proxies: trust_env excludes it")
         self.timeout = timeout
         self.trust_env = trust_env
+        self.addresses = addresses
         self._context = tls.context() if tls is not None else None
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -127,6 +145,7 @@ class Transport:
 
         Raises:
             NeverSentError: No connection.
+            AddressRefused: There must be none.
             InstanceUnavailable: It broke, or no answer came in time. The request may have been acted upon.
             ProtocolError: The answer is no HTTP.
         """
@@ -142,6 +161,8 @@ class Transport:
             ) as response:
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
+            if self.addresses is not None and isinstance(error, aiohttp.InvalidURL):
+                raise refused() from None  # an address in other words: 0xa9fea9fe, 2852039166
             raise _translated(error, str(url.origin()), f"{method} {url.path}") from None
 
     async def close(self) -> None:
@@ -175,7 +196,10 @@ class Transport:
             raise ConfigError("the client is closed", hint="make a new ComfyClient, or do this before it is closed")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._context if self._context is not None else True),
+                connector=aiohttp.TCPConnector(
+                    ssl=self._context if self._context is not None else True,
+                    socket_factory=factory(self.addresses) if self.addresses is not None else None,
+                ),
                 headers={
                     "User-Agent": USER_AGENT,
                     "Accept": "application/json",
@@ -236,6 +260,8 @@ def _translated(error: Exception, origin: str, request: str) -> ComfyClientError
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return NeverSentError(f"cannot connect to {origin}: no such host", hint="is the host's name right?")
     if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, AddressRefused):
+            return AddressRefused(error.os_error.message, hint=error.os_error.hint)
         return NeverSentError(
             f"cannot connect to {origin}: {_reason(error.os_error)}",
             hint="is ComfyUI running there? is the port right? does it listen on that address (--listen)?",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
+    from comfyclient.addresses import AddressPolicy
     from comfyclient.auth import Auth
     from comfyclient.auth.credential import Credential
     from comfyclient.auth.session import Session
@@ -207,6 +208,7 @@ class ComfyClient:
         client_id: str | None = None,
         timeout: float = 30.0,
         trust_env: bool = False,
+        addresses: AddressPolicy | None = None,
         poll_interval: float = 2.0,
         patience: float = 120.0,
         stall_timeout: float | None = 600.0,
@@ -223,6 +225,7 @@ class ComfyClient:
             client_id=client_id,
             timeout=timeout,
             trust_env=trust_env,
+            addresses=addresses,
             poll_interval=poll_interval,
             patience=patience,
             stall_timeout=stall_timeout,

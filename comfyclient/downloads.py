@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from comfyclient.patience import Patience
     from comfyclient.wire.outputs import OutputRef
 
-__all__ = ["Sink", "ask", "download", "refuse_page", "refused"]
+__all__ = ["Sink", "ask", "download", "next_part", "refuse_page", "refused"]
 
 _CHUNK: Final = 1 * 2**20  # bytes that are worth a trip to the disk
 _GLANCE: Final = 1.0  # seconds
@@ -138,7 +138,7 @@ class _Download:
     async def _pour(self, body: aiohttp.StreamReader, protocol: ResponseHandler | None) -> None:
         buffer = bytearray()
         try:
-            while data := await self._next(body, protocol):
+            while data := await next_part(body, protocol, idle=self._patience.idle):
                 buffer += data
                 if len(buffer) >= _CHUNK:
                     await self._keep(buffer)
@@ -146,24 +146,6 @@ class _Download:
             await self._keep(buffer)
             raise
         await self._keep(buffer)
-
-    async def _next(self, body: aiohttp.StreamReader, protocol: ResponseHandler | None) -> bytes:
-        """The next bytes; none at the end.
-
-        Chunks that make no sense end the connection, but whoever reads the body is not told, and the library's own
-        clock stands still then.
-        """
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self._patience.idle
-        while True:
-            try:
-                async with asyncio.timeout_at(min(deadline, clock() + _GLANCE)):
-                    return await body.readany()
-            except TimeoutError:
-                if clock() >= deadline or body.exception() is not None:
-                    raise
-            if protocol is not None and protocol.exception() is not None and not body.is_eof():
-                raise aiohttp.ClientPayloadError("no HTTP")
 
     async def _keep(self, buffer: bytearray) -> None:
         data = bytes(buffer)
@@ -179,6 +161,30 @@ class _Download:
 
     def _given_up(self, error: ComfyClientError) -> TransferError:
         return TransferError(f"cannot fetch {redact(self._ref.filename)!r}: {error}", hint=error.hint)
+
+
+async def next_part(body: aiohttp.StreamReader, protocol: ResponseHandler | None, *, idle: float) -> bytes:
+    """The next bytes of a file; none at the end.
+
+    Chunks that make no sense end the connection, but whoever reads the body is not told, and the library's own clock
+    stands still then.
+
+    Args:
+        body: What is read.
+        protocol: Of its connection, if that is open still.
+        idle: Seconds of silence after which it counts as broken off.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + idle
+    while True:
+        try:
+            async with asyncio.timeout_at(min(deadline, clock() + _GLANCE)):
+                return await body.readany()
+        except TimeoutError:
+            if clock() >= deadline or body.exception() is not None:
+                raise
+        if protocol is not None and protocol.exception() is not None and not body.is_eof():
+            raise aiohttp.ClientPayloadError("no HTTP")
 
 
 def refuse_page(ref: OutputRef, response: aiohttp.ClientResponse) -> None:

@@ -4,6 +4,7 @@
 
     ComfyClientError
      ├── ConfigError              wrong settings, options or arguments
+     │    └── AddressRefused      a server must not connect to that address
      ├── WorkflowError            a workflow cannot be read, converted, edited or is refused before sending
      │    ├── WorkflowUnreadable  not JSON, not a workflow, no such file, a picture without one
      │    ├── EditError           an address that fits nothing or too much, a value that does not fit
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "AddressRefused",
     "AuthError",
     "AuthRequired",
     "CatalogError",
@@ -147,6 +149,13 @@ class ConfigError(ComfyClientError):
     code = "config_invalid"
     exit_code = 2
     http_status = 400
+
+
+class AddressRefused(ConfigError):
+    """The url leads to an address that must not be connected to; nothing was sent. See `comfyclient.addresses`."""
+
+    code = "address_refused"
+    http_status = 403
 
 
 class WorkflowError(ComfyClientError):

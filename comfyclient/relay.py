@@ -6,10 +6,13 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from comfyclient.downloads import ask, refuse_page, refused
+from comfyclient.downloads import ask, next_part, refuse_page, refused
+from comfyclient.errors import InstanceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    import aiohttp
 
     from comfyclient._http import Http
     from comfyclient.wire.outputs import OutputRef
@@ -20,7 +23,6 @@ _PASSED_ON: Final = ("Content-Length", "Content-Range", "Content-Type", "ETag", 
 _ASKED: Final = frozenset({"Range", "If-Range", "If-None-Match", "If-Modified-Since"})
 _ANSWERS: Final = frozenset({200, 206, 304, 416})
 _IDLE: Final = 60.0  # seconds of silence
-_CHUNK: Final = 64 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +58,17 @@ async def relay(http: Http, ref: OutputRef, asked: Mapping[str, str]) -> AsyncIt
         about = {name: response.headers[name] for name in _PASSED_ON if name in response.headers}
         if "Content-Encoding" in response.headers:  # it is unpacked here, so its size is another
             about.pop("Content-Length", None)
-        yield Relayed(response.status, about, response.content.iter_chunked(_CHUNK))
+        yield Relayed(response.status, about, _body(http, ref, response))
+
+
+async def _body(http: Http, ref: OutputRef, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The file.
+
+    Raises:
+        InstanceUnavailable: It broke off. A body whose length nobody said ends like a whole one even if it is reset.
+    """
+    protocol = response.connection.protocol if response.connection is not None else None
+    while part := await next_part(response.content, protocol, idle=_IDLE):
+        yield part
+    if protocol is not None and isinstance(protocol.exception(), OSError):
+        raise InstanceUnavailable(f"{http.origin}: the connection broke while {ref.filename!r} was fetched")

@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import logging
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from multidict import CIMultiDict
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.frames import Frame
 
 from comfyclient._http import USER_AGENT
 from comfyclient._redact import RedactingFilter
+from comfyclient._sockets import connected
 from comfyclient.auth.detect import login_wanted
 from comfyclient.errors import ComfyClientError
 from comfyclient.wire.messages import CLIENT_FLAGS, Status, decode, text_message
@@ -26,21 +28,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from websockets.asyncio.client import ClientConnection
+    from yarl import URL
 
     from comfyclient._http import Http
 
 __all__ = ["EventSocket"]
 
 _MAX_FRAME: Final = 256 * 2**20  # nodes may send whole pictures through the socket
+_OPEN_TIMEOUT: Final = 10.0
 _REGISTER_TIMEOUT: Final = 5.0
 _PATIENCE: Final = 5.0  # for the first attempt: some proxies swallow handshakes, and jobs can do without
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 30.0
 _REFUSED_FIRST: Final = 5.0  # a server that answered and refused will not change its mind soon
 _HEALTHY: Final = 60.0  # seconds that a connection must have lasted for the next to be tried soon
 
+
+class _WithoutPayloads(logging.Filter):
+    """Frames by their kind and size only: the library shortens them in the middle, and half a secret is not masked."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(_named(arg) if isinstance(arg, Frame) else arg for arg in record.args)
+        return True
+
+
+def _named(frame: Frame) -> str:
+    return f"{frame.opcode.name} [{len(frame.data)} bytes]"
+
+
 # Its own level, so that a program that logs everything does not log the headers of the handshake.
 _log = logging.getLogger("comfyclient.socket")
 _log.setLevel(logging.INFO)
+_log.addFilter(_WithoutPayloads())  # before what they say is looked at
 _log.addFilter(RedactingFilter())
 
 
@@ -174,20 +193,30 @@ class EventSocket:
         url = self._http.url("/ws")
         secure = url.scheme == "https"
         query = {**session.socket_query(url), "clientId": self._client_id}
+        headers = {name: _as_sent(value) for name, value in session.headers(url).items()}
+        checked = await self._checked(url)  # nothing may fail between here and who closes it
         return _Connect(
             str(url.with_scheme("wss" if secure else "ws").with_query(query)),
-            additional_headers={name: _as_sent(value) for name, value in session.headers(url).items()},
+            additional_headers=headers,
             ssl=(self._http.tls_context or True) if secure else None,
             user_agent_header=USER_AGENT,
             compression=None,  # the server would spend its event loop on it
             max_size=_MAX_FRAME,
-            open_timeout=10,
+            open_timeout=_OPEN_TIMEOUT,
             ping_interval=15,  # the server sends none itself
             ping_timeout=60,  # a node that loads a model may hold up the whole server
             close_timeout=1,
             proxy=True if self._http.trust_env else None,
             logger=_log,
+            **checked,
         )
+
+    async def _checked(self, url: URL) -> dict[str, Any]:
+        """The TCP connection, if there are addresses that must not be connected to."""
+        if self._http.addresses is None:
+            return {}
+        async with asyncio.timeout(_OPEN_TIMEOUT):
+            return {"sock": await connected(url.raw_host or "", url.port or 0, self._http.addresses)}
 
     async def _serve(self, connection: ClientConnection) -> None:
         await connection.send(text_message("feature_flags", dict(CLIENT_FLAGS)))

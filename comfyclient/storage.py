@@ -43,7 +43,7 @@ async def at_storage(
         TransferError: One storage names the next, without end.
         ComfyClientError: As of `Transport.send`.
     """
-    bare = Transport(timeout=http.timeout, trust_env=http.trust_env)
+    bare = Transport(timeout=http.timeout, trust_env=http.trust_env, addresses=http.addresses)
     try:
         for _ in range(_HOPS):
             async with bare.send("GET", url, headers=headers, timeout=idle_timeout(idle)) as response:

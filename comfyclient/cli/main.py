@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "instances": _Entry("instances", "List the instances that you are logged in to."),
     "doctor": _Entry("doctor", "Find out what is wrong between here and an instance."),
     "emulator": _Entry("emulator", "Serve an emulated ComfyUI that runs anywhere."),
+    "serve": _Entry("serve", "Serve a REST API for other programs."),
     "completion": _Entry("completion", "Print the script that completes commands in a shell."),
 }
 """Command → its module and its short help, the same as the command's own, so that help imports no command."""

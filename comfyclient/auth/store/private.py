@@ -70,28 +70,34 @@ def check_folder(path: Path, *, readable: bool = False) -> bool:
     return True
 
 
-def read_private(path: Path, cap: int) -> bytes | None:
+def read_private(path: Path, cap: int, *, kept: str = "logins", fix: str = _REMOVE) -> bytes | None:
     """The content of a file that only the user can read; ``None`` if there is none.
+
+    Args:
+        path: The file.
+        cap: Bytes that it may have.
+        kept: What is kept there, for messages.
+        fix: What to do about a file that is refused, for messages.
 
     Raises:
         ConfigError: Others can read it, it is somebody else's, no file, a symlink, or larger than ``cap`` bytes.
     """
     try:
-        with _naming("read", path):
+        with _naming("read", path, fix):
             descriptor = os.open(path, os.O_RDONLY | _FLAGS | _NONBLOCK)
     except FileNotFoundError:
         return None
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or (not _NO_FOLLOW and path.is_symlink()):
-            raise ConfigError(f"{path} is {_kind(found.st_mode)} and must be a plain file", hint=_REMOVE)
-        _check_owner(path, found, _OTHERS, "600")
-        with _naming("read", path), os.fdopen(descriptor, "rb", closefd=False) as file:
+            raise ConfigError(f"{path} is {_kind(found.st_mode)} and must be a plain file", hint=fix)
+        _check_owner(path, found, _OTHERS, "600", kept=kept, fix=fix)
+        with _naming("read", path, fix), os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(cap + 1)
     finally:
         os.close(descriptor)
     if len(data) > cap:
-        raise ConfigError(f"{path} is too large to be a stored login", hint=_REMOVE)
+        raise ConfigError(f"{path} is too large to be a file of {kept}", hint=fix)
     return data
 
 
@@ -152,15 +158,17 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _check_owner(path: Path, found: os.stat_result, forbidden: int, mode: str) -> None:
+def _check_owner(
+    path: Path, found: os.stat_result, forbidden: int, mode: str, *, kept: str = "logins", fix: str = _REMOVE
+) -> None:
     if not _POSIX:
         return
     if found.st_uid != os.geteuid():
-        raise ConfigError(f"{path} belongs to another user", hint=_REMOVE)
+        raise ConfigError(f"{path} belongs to another user", hint=fix)
     if found.st_mode & forbidden:
         what = "read" if found.st_mode & forbidden & ~_OTHERS_WRITE else "change"
         raise ConfigError(
-            f"others can {what} {path}, where logins are stored", hint=f"chmod {mode} {shlex.quote(str(path))}"
+            f"others can {what} {path}, where {kept} are stored", hint=f"chmod {mode} {shlex.quote(str(path))}"
         )
 
 
@@ -171,7 +179,7 @@ def _kind(mode: int) -> str:
 
 
 @contextlib.contextmanager
-def _naming(what: str, path: Path) -> Iterator[None]:
+def _naming(what: str, path: Path, fix: str = _REMOVE) -> Iterator[None]:
     """Say which file an error is about. One that is not there is left to the caller when reading."""
     try:
         yield
@@ -179,9 +187,9 @@ def _naming(what: str, path: Path) -> Iterator[None]:
         if error.errno == errno.ENOENT and what == "read":
             raise
         if error.errno in _IS_LINK:
-            raise ConfigError(f"{path} is a symlink, which may lead elsewhere", hint=_REMOVE) from None
+            raise ConfigError(f"{path} is a symlink, which may lead elsewhere", hint=fix) from None
         if error.errno in _IS_SOCKET:
-            raise ConfigError(f"{path} must be a plain file", hint=_REMOVE) from None
+            raise ConfigError(f"{path} must be a plain file", hint=fix) from None
         reason = os.strerror(error.errno).lower() if error.errno else "the system refuses"
-        hint = _REMOVE if isinstance(error, PermissionError) and what == "read" else None  # it may be another user's
+        hint = fix if isinstance(error, PermissionError) and what == "read" else None  # it may be another user's
         raise ConfigError(f"cannot {what} {path}: {reason}", hint=hint) from None

@@ -1,0 +1,91 @@
+"""Workflows there are, and what can be said about one without queueing it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from comfyclient.api import models
+from comfyclient.api.plumbing import REFUSALS, Owner, Server, answer, clean, refusals
+from comfyclient.api.routes_sessions import take_workflow
+from comfyclient.api.taking import WORKFLOW_BODY
+from comfyclient.api.views import workflows_view
+from comfyclient.prepare import build, seeds_of
+from comfyclient.workflow.check import check as check_prompt
+from comfyclient.workflow.convert.releases import release_of
+from comfyclient.workflow.document import Workflow
+
+if TYPE_CHECKING:
+    from comfyclient.api.hub import Hub
+    from comfyclient.api.replies import Json
+    from comfyclient.workflow.catalog import Catalog
+    from comfyclient.workflow.prompt import Prompt
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["workflows"])
+
+
+@router.get(
+    "/workflows", response_model=models.WorkflowList, responses=refusals(400, 401, 403, 404, 422, 429, 502, 503)
+)
+async def workflows(hub: Server, owner: Owner, session_id: Annotated[str | None, Query(max_length=64)] = None) -> Json:
+    """Those saved on the instance of a session (by default, of the default session), and the server's own."""
+    sessions = hub.sessions
+    session = sessions.get(owner, session_id) if session_id is not None else sessions.default(owner)
+    return answer(await workflows_view(session, hub.folder))
+
+
+@router.post(
+    "/workflows",
+    status_code=201,
+    response_model=models.Uploaded,
+    responses=REFUSALS | refusals(404),
+    openapi_extra=WORKFLOW_BODY,
+)
+async def upload(
+    request: Request, hub: Server, owner: Owner, name: Annotated[str | None, Query(max_length=200)] = None
+) -> Json:
+    """Give the default session a workflow: JSON in UI or API format, or a picture that ComfyUI saved."""
+    return await take_workflow(hub, hub.sessions.default(owner), request, name)
+
+
+@router.post("/convert", response_model=models.ConvertAnswer, responses=REFUSALS | refusals(404, 502))
+async def convert(body: models.ConvertRequest, hub: Server, owner: Owner) -> Json:
+    """The prompt that the page would send. Nothing is queued."""
+    prompt, catalog = await _prompt(body, hub, owner)
+    about = {
+        "prompt": clean(prompt.nodes),
+        "warnings": [clean(str(warning)) for warning in prompt.warnings],
+        "seeds": clean(seeds_of(prompt, catalog)),
+    }
+    return answer(models.ConvertAnswer.model_validate(about))
+
+
+@router.post("/check", response_model=models.CheckAnswer, responses=REFUSALS | refusals(404, 502))
+async def check(body: models.CheckRequest, hub: Server, owner: Owner) -> Json:
+    """Whether it would run there, as far as that can be told without running it."""
+    prompt, catalog = await _prompt(body, hub, owner)
+    found = await asyncio.to_thread(check_prompt, prompt, catalog)
+    problems = [models.Trouble.model_validate(clean(problem.to_json())) for problem in found]
+    warnings = [clean(str(warning)) for warning in prompt.warnings]
+    return answer(models.CheckAnswer(ok=not problems, problems=problems, warnings=warnings))
+
+
+async def _prompt(body: models.ConvertRequest, hub: Hub, owner: str) -> tuple[Prompt, Catalog]:
+    release: str | None = None
+    if body.session_id is not None:
+        client = hub.sessions.get(owner, body.session_id).client
+        catalog = await client.catalog()
+        release = release_of((await client.info()).frontend_version)
+    else:
+        catalog = await hub.bundled()
+    workflow = Workflow.from_json(body.workflow, source="workflow")
+
+    def work() -> Prompt:
+        return build(workflow, catalog, edits=body.set, seed=body.seed, frontend=release)[1]
+
+    async with hub.heavy:
+        return await asyncio.to_thread(work), catalog
