@@ -133,7 +133,9 @@ async def run(options: argparse.Namespace) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         made = [await stack.enter_async_context(process("emulator", "--port", "0")) for _ in range(options.instances)]
         instances = [url for url, _ in made]
-        server = process("serve", "--port", "0", "--rate", "100000", "--no-access-log", *options.serve, COMFYCLIENT_STATE_DIR=folder)
+        server = process(
+            "serve", "--port", "0", "--rate", "100000", "--no-access-log", *options.serve, COMFYCLIENT_STATE_DIR=folder
+        )
         url, pid = await stack.enter_async_context(server)
         connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=600)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=timeout))
