@@ -38,11 +38,11 @@ class Following:
         own: Whether its messages come to this client's socket.
         again: What submits it once more if it gets lost.
         submission: The second submission, while it is under way.
-        ended: Set at its end.
+        over: Whether following it has ended.
         failure: What `wait` raises.
     """
 
-    __slots__ = ("_audience", "_feeds", "_unread", "again", "ended", "failure", "own", "submission", "tracker")
+    __slots__ = ("_audience", "_ended", "_feeds", "_unread", "again", "failure", "over", "own", "submission", "tracker")
 
     def __init__(self, tracker: JobTracker, audience: Audience, *, own: bool, again: Again | None = None) -> None:
         self.tracker = tracker
@@ -52,7 +52,8 @@ class Following:
         self.failure: Exception | None = None
         self._audience = audience
         self._feeds: list[Feed] = []
-        self.ended = asyncio.Event()
+        self.over = False
+        self._ended: asyncio.Event | None = None
         self._unread: str | None = None
 
     @property
@@ -61,9 +62,13 @@ class Following:
         return bool(self._feeds)
 
     @property
-    def over(self) -> bool:
-        """Whether following it has ended."""
-        return self.ended.is_set()
+    def ended(self) -> asyncio.Event:
+        """Set at its end. Made for who waits for it: it is as large as all the rest, and of many jobs nobody does."""
+        if self._ended is None:
+            self._ended = asyncio.Event()
+            if self.over:
+                self._ended.set()
+        return self._ended
 
     @property
     def progress(self) -> JobProgress:
@@ -115,8 +120,9 @@ class Following:
         if self.tracker.state.is_terminal and not self.over:
             for feed in tuple(self._feeds):
                 self.unsubscribe(feed)
-            self._unread = None
-            self.ended.set()
+            self._unread, self.over = None, True
+            if self._ended is not None:
+                self._ended.set()
 
     def fail(self, error: Exception) -> None:
         """End it with an error that is not the job's: `wait` raises it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from comfyclient import _json
 from comfyclient.emulator.folders import Folders, is_file, split_annotation
+from comfyclient.emulator.forms import File, read_form
 from comfyclient.emulator.media import jpeg, png, resample, webp
 from comfyclient.emulator.nodes.loads import read_picture
 from comfyclient.emulator.replies import CORE, RefusedError, empty, json_reply
@@ -113,7 +115,7 @@ def _channel(image: Image, wish: str, _channel: str) -> tuple[bytes, str]:
 class _Upload:
     """The multipart fields of an upload."""
 
-    def __init__(self, fields: Any) -> None:
+    def __init__(self, fields: Mapping[str, Any]) -> None:
         self.file = fields.get("image")
         self.type = fields.get("type", "input")
         self.subfolder = fields.get("subfolder", "")
@@ -122,25 +124,24 @@ class _Upload:
 
 
 async def _receive(request: web.Request, *, mask: bool) -> web.Response:
-    upload = _Upload(await request.post())
+    upload = _Upload(await read_form(request))
     root = request.app[CORE].folders.by_type(upload.type) if isinstance(upload.type, str) else None
     if root is None:
         raise ServerTroubleError
-    if not isinstance(upload.file, web.FileField) or not upload.file.filename:
+    if not isinstance(upload.file, File):
         return empty(400)
-    data = upload.file.file.read()
-    name = await asyncio.to_thread(_store, request.app[CORE].folders, root, upload, data, mask=mask)
+    name = await asyncio.to_thread(_store, request.app[CORE].folders, root, upload, upload.file, mask=mask)
     return json_reply({"name": name, "subfolder": upload.subfolder, "type": upload.type})
 
 
-def _store(folders: Folders, root: Path, upload: _Upload, data: bytes, *, mask: bool) -> str:
+def _store(folders: Folders, root: Path, upload: _Upload, file: File, *, mask: bool) -> str:
     """Write the file and return the name that it got.
 
     Raises:
         RefusedError: The name leads out of the folder.
         ServerTroubleError: It cannot be written there.
     """
-    name = upload.file.filename.lstrip("/")
+    name, data = file.name.lstrip("/"), file.data
     folder = _inside(root, upload.subfolder)
     path = _inside(root, upload.subfolder, name)
     if folder is None or path is None:

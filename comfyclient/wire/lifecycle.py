@@ -248,16 +248,14 @@ class JobTracker:
         """A message about this job."""
         if self._state.is_terminal:
             return []
-        events: list[JobEvent] = []
-        if isinstance(message, _SHOWS_RUNNING + _ENDS):
+        ends = isinstance(message, _ENDS)
+        if ends:
             self._dequeued_at = None  # it was too late for that
-        if isinstance(message, _SHOWS_RUNNING):
-            events += self.heard(now)
+        events = self.heard(now) if isinstance(message, _SHOWS_RUNNING) else self._moved(now)
         if isinstance(message, Executing) and message.node is None:
             self._ended(now, Wish(now, record_only=True))
-        elif isinstance(message, _ENDS) and not (isinstance(message, ExecutionError) and not message.is_terminal):
+        elif ends and not (isinstance(message, ExecutionError) and not message.is_terminal):
             self._ended(now, Wish(now + _GRACE, record_only=True))
-        events += self._moved(now)
         events += self._progress.on_message(message)
         return events
 
@@ -302,8 +300,7 @@ class JobTracker:
             self._retry(now)
             return []
         self._absent_at = None
-        events = self._runs(look, now) if look.where is Where.RUNNING else self._waits(look, now)
-        return events + self._stalls(look)
+        return self._runs(look, now) if look.where is Where.RUNNING else self._waits(look, now)
 
     def give_up(self, reason: str) -> list[JobEvent]:
         """The server could not be asked for too long."""
@@ -332,15 +329,17 @@ class JobTracker:
             self._dequeued_at = None  # that had no effect
         self._would_hear |= self._hearing and look.asked_at >= self._connected_at
         if self._state is JobState.RUNNING:  # a look that was asked before it started: what runs does not wait again
+            events = self._stalls(look)
             self._plan(now)
-            return [] if self._accepted_at is not None else self.accepted(now)
+            return events if self._accepted_at is not None else [*events, *self.accepted(now)]
         if self._silence.waits(look.position, look.running, look.moved_at, look.asked_at):
             self.stalled = None
         self.position = look.position
+        events = [Queued(self.prompt_id, look.position), *self._stalls(look)]
         self._plan(now)
         if self._accepted_at is None:
             self.accepted(now)
-        return [Queued(self.prompt_id, look.position)]
+        return events
 
     def _runs(self, look: Look, now: float) -> list[JobEvent]:
         self._dequeued_at = None  # it was too late for that
@@ -352,6 +351,7 @@ class JobTracker:
         if self._state is not JobState.RUNNING:
             events += self._enter(JobState.RUNNING)
             self._moved(now)
+        events += self._stalls(look)
         if self._ended_at is not None and now - self._ended_at < RECORD_LAG:
             self._retry(now)  # until its record is written it counts as running
         elif unheard:
@@ -393,7 +393,7 @@ class JobTracker:
         self.wish = Wish(now + delay, record_only=self._retries < len(_RETRY))
 
     def _absent(self, look: Look, now: float) -> list[JobEvent]:
-        if self._accepted_at is None or look.asked_at < self._accepted_at:
+        if self._accepted_at is None or look.asked_at <= self._accepted_at:  # it was not there yet
             self._plan(now)
         elif self._dequeued_at is not None:
             self.reason = "taken off the queue by this client"
@@ -423,9 +423,9 @@ class JobTracker:
         self._wish(at, now)
 
     def _wish(self, at: float, now: float) -> None:
-        """Look at that time, or when nothing will have moved for too long."""
-        too_long_at = self._silence.too_long_at
-        self.wish = Wish(min(at, too_long_at) if too_long_at > now else at)
+        """Look at that time, or when nothing will have moved for too long: then only a look can tell."""
+        too_long_at = self._silence.too_long_at if self.stalled is None else math.inf
+        self.wish = Wish(max(now, min(at, too_long_at)))
 
     def _enter(self, state: JobState) -> list[JobEvent]:
         if self._state is state or (state is JobState.PENDING and self._state is not JobState.SUBMITTING):

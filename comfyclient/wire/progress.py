@@ -55,6 +55,8 @@ class ProgressTracker:
     ``prompt_id`` is the id that its events carry.
     """
 
+    __slots__ = ("_done", "_exact", "_nodes", "_running", "_title", "_value", "prompt_id")
+
     def __init__(self, prompt_id: str, nodes: Collection[str], title: Callable[[str], str]) -> None:
         self.prompt_id = prompt_id
         self._nodes = nodes

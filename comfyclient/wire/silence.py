@@ -53,13 +53,12 @@ class Silence:
         if asked_at - self._looked_at > 2 * self._limit:  # nobody looked for so long: it may have moved
             self.moved(asked_at)
         self._looked_at = max(self._looked_at, asked_at)
-        silent = asked_at - self._moved_at
-        return silent if math.inf > silent >= self._limit else None
+        return asked_at - self._moved_at if asked_at >= self.too_long_at else None
 
     @property
     def too_long_at(self) -> float:
-        """When it will have lasted too long, if nothing moves until then."""
-        return self._moved_at + self._limit
+        """When it will have lasted too long, if nothing moves until then. What has not begun lasts for ever."""
+        return self._moved_at + self._limit if self._moved_at > -math.inf else math.inf
 
 
 def symptom(seconds: float, *, runs: bool, behind: bool, hearing: bool) -> str:

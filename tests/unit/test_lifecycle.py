@@ -1,6 +1,7 @@
 """One job's life: whatever is lost, late or doubled, it ends as the server's record says, and ends once."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -134,7 +135,13 @@ class TestAbsence:
         (last,) = job.on_look(Look(Where.ABSENT, 1.6), 1.6)
         assert last.state is JobState.LOST
 
-    @given(st.floats(0, 1e9))
+    def test_a_look_at_the_moment_of_its_acceptance_may_have_been_before_it(self):
+        job = tracker()
+        job.dequeued(0.0)
+        assert job.on_look(Look(Where.ABSENT, 0.0), 0.0) == []
+        assert job.state is JobState.PENDING
+
+    @given(st.floats(0, 1e9, exclude_min=True))
     def test_a_look_when_it_was_wished_is_late_enough(self, at):
         job = tracker()
         job.on_look(Look(Where.ABSENT, at), at)
@@ -404,6 +411,17 @@ class TestStalling:
             now = max(job.wish.at, now)
             job.on_look(running(now), now)
         assert (job.state is JobState.STALLED) == (timeout <= now)
+
+    @given(st.floats(0.01, 100.0), st.lists(st.floats(0.0, 0.9), min_size=1), st.booleans(), st.booleans())
+    def test_it_is_found_however_long_answers_take(self, timeout, takes, hearing, runs):
+        """An answer tells of the moment at which it was asked for: one that was asked for too early is no excuse."""
+        job, now = tracker(hearing=hearing, stall_timeout=timeout), 0.0
+        answers = itertools.cycle(takes)
+        while job.state is not JobState.STALLED:
+            asked_at = max(job.wish.at, now)
+            now = asked_at + next(answers) * timeout
+            assert now <= 20.0 + 4 * timeout
+            job.on_look(running(asked_at) if runs else Look(Where.PENDING, asked_at, position=1), now)
 
     def test_who_begins_late_is_told(self):
         job = tracker(stall_timeout=60.0)
