@@ -93,7 +93,9 @@ def preflight_headers(origin: str, headers: Mapping[str, str]) -> dict[str, str]
     """The answer to a browser that asks, for a listed page, what it may send."""
     answer = cors_headers(origin) | {
         "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Range, Last-Event-ID, Range, X-API-Key",
+        "Access-Control-Allow-Headers": (
+            "Authorization, Content-Type, Idempotency-Key, If-Range, Last-Event-ID, Range, X-API-Key"
+        ),
         "Access-Control-Max-Age": "600",
     }
     if headers.get("access-control-request-private-network") == "true":
