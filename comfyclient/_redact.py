@@ -6,19 +6,21 @@ it was sent. Every text that leaves for people or logs goes through `redact`, wh
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import threading
 import weakref
-from typing import Any, Final, NoReturn
-from urllib.parse import quote, quote_plus
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from comfyclient._disguises import disguises_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from comfyclient._disguises import Disguises
 
 __all__ = ["MASK", "RedactingFilter", "Secret", "redact", "redact_json"]
 
 MASK: Final = "***"
-_SHORTEST: Final = 4  # a mask for less would blot out innocent text, and hide nothing that cannot be guessed
-_BASE64_SHORTEST: Final = 6
 
 _gate = threading.RLock()  # a signal handler may come in between, and have something to say
 _live: weakref.WeakSet[Secret] = weakref.WeakSet()
@@ -27,11 +29,11 @@ _live: weakref.WeakSet[Secret] = weakref.WeakSet()
 class Secret:
     """A text that shows itself to nobody but the one who calls `reveal`. It is masked everywhere while it lives."""
 
-    __slots__ = ("__weakref__", "_forms", "_value")
+    __slots__ = ("__weakref__", "_disguises", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
-        self._forms = _forms_of(value)
+        self._disguises = disguises_of(value)
         with _gate:
             _live.add(self)
 
@@ -40,9 +42,13 @@ class Secret:
         return self._value
 
     @property
-    def forms(self) -> tuple[str, ...]:
-        """The texts that would give it away, the longest first."""
-        return self._forms
+    def disguises(self) -> tuple[Disguises, ...]:
+        """What would give it away; nothing if it is too short to be told from innocent text, and to be masked."""
+        return self._disguises
+
+    def is_in(self, text: str) -> bool:
+        """Whether a text gives it away."""
+        return any(d.core in text and any(d.spans(text)) for d in self._disguises)
 
     def __bool__(self) -> bool:
         return bool(self._value)
@@ -71,13 +77,22 @@ class RedactingFilter(logging.Filter):
 
 
 def redact(text: str) -> str:
-    """The text with every secret in use masked: as it is, percent-encoded, in JSON, in base64."""
+    """The text with every secret in use masked, in whatever guise: see `comfyclient._disguises`."""
     with _gate:
         secrets = tuple(_live)
-    found = {form for secret in secrets for form in secret.forms if form in text}
-    for form in sorted(found, key=len, reverse=True):
-        text = text.replace(form, MASK)
-    return text
+    found = [d for secret in secrets for d in secret.disguises if d.core in text]
+    spans = sorted(span for disguises in found for span in disguises.spans(text))
+    return _mask(text, spans) if spans else text
+
+
+def _mask(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """One mask for each span, and for all that overlap."""
+    parts, end = [], 0
+    for start, stop in spans:
+        if start >= end:
+            parts += [text[end:start], MASK]
+        end = max(end, stop)
+    return "".join([*parts, text[end:]])
 
 
 def redact_json(value: Any) -> Any:
@@ -100,35 +115,3 @@ def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {_masked(key): item for key, item in value.items()}
     return list(value) if isinstance(value, list | tuple) else value
-
-
-def _forms_of(value: str) -> tuple[str, ...]:
-    """The forms of a secret, and of what HTTP makes of it: blanks at its edges are trimmed there."""
-    forms = {form for text in {value, value.strip()} for form in _forms(text)}
-    return tuple(sorted(forms, key=len, reverse=True))
-
-
-def _forms(value: str) -> set[str]:
-    if len(value) < _SHORTEST:
-        return set()
-    raw = value.encode("utf-8", "surrogatepass")
-    forms = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-    forms |= {repr(value)[1:-1], value.encode("utf-8", "replace").decode("latin-1")}
-    for encoded in (quote(raw, safe=""), quote(raw), quote_plus(raw), quote(raw, safe="!$&'()*+,;=:@/?-._~")):
-        forms |= {encoded, _lower_escapes(encoded)}
-    if len(raw) >= _BASE64_SHORTEST:
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            forms |= {_inner_base64(encode, raw, shift) for shift in range(3)}
-    return {form for form in forms if len(form) >= _SHORTEST}
-
-
-def _inner_base64(encode: Any, raw: bytes, shift: int) -> str:
-    """What base64 makes of the bytes inside a longer text, without the digits that neighbours have a part in."""
-    digits: str = encode(b"\0" * shift + raw).decode().rstrip("=")
-    whole = (shift + len(raw)) % 3 == 0
-    return digits[0 if shift == 0 else shift + 1 : None if whole else -1]
-
-
-def _lower_escapes(text: str) -> str:
-    parts = text.split("%")
-    return "%".join([parts[0], *(part[:2].lower() + part[2:] for part in parts[1:])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from comfyclient._redact import Secret
 from comfyclient.auth.address import same_origin
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from comfyclient.auth.schemes import Auth
 
 __all__ = ["Way"]
+
+_REPLACED: Final = 16  # cookies that are masked though they are not in use any more
 
 
 class Way:
@@ -77,9 +79,14 @@ class Way:
         return self.cookies.withheld(url, now=time.time())
 
     def mask(self) -> None:
-        """Cookies are secrets: those in use are masked in texts."""
-        values = {cookie.value for cookie in self.cookies}
-        self._masked = {value: self._masked.get(value) or Secret(value) for value in values}
+        """Cookies are secrets: those in use are masked in texts, and the last of those that others have replaced.
+
+        A server may still repeat them, or take them.
+        """
+        for value in dict.fromkeys(cookie.value for cookie in self.cookies):
+            self._masked[value] = self._masked.pop(value) if value in self._masked else Secret(value)
+        for value in list(self._masked)[: -len(self.cookies) - _REPLACED]:
+            del self._masked[value]
 
 
 def _sendable(cookies: str, base: URL) -> str:

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from comfyclient.cli.display import Display, waiting
-from comfyclient.cli.text import one_line
+from comfyclient.cli.text import duration, one_line
+from comfyclient.cli.trouble import Trouble
 from comfyclient.wire import events
 
 if TYPE_CHECKING:
@@ -28,12 +29,18 @@ class _JobBars:
         self._job = progress.add_task(label, total=1.0, what="queued")
         self._node: TaskID | None = None
 
-    def show(self, event: events.JobEvent) -> None:
+    def show(self, followed: Followed, event: events.JobEvent) -> None:
         """Show what an event changes."""
         if isinstance(event, events.Queued):
-            self._progress.update(self._job, what=waiting(event.position))
+            if followed.stalled is None:
+                self._progress.update(self._job, what=waiting(event.position))
         elif isinstance(event, events.Started):
             self._progress.update(self._job, what="running")
+        elif isinstance(event, events.Stalled):
+            self._progress.update(self._job, what=f"stalled, nothing has moved for {duration(event.since)}")
+        elif isinstance(event, events.Resubmitted):
+            self._drop_node()
+            self._progress.update(self._job, completed=0, description=followed.label, what="lost, submitted once more")
         elif isinstance(event, events.NodeStarted):
             self._drop_node()
             self._progress.update(self._job, what=one_line(event.title, 40))
@@ -68,10 +75,9 @@ class _JobBars:
 class Bars(Display):
     """Bars that rich draws on stderr; they disappear at the end."""
 
-    wants_events = True
-
     def __init__(self, app: App, total: int) -> None:
         self._app = app
+        self._trouble = Trouble(app)
         self._console = Console(file=app.stderr, force_terminal=True, no_color=not app.color, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -84,7 +90,7 @@ class Bars(Display):
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._jobs: dict[str, _JobBars] = {}
+        self._jobs: dict[int, _JobBars] = {}
         self._many = total > 1
         self._all = self._progress.add_task("all jobs", total=total, what=f"0/{total}") if self._many else None
         self._total, self._ended = total, 0
@@ -102,13 +108,14 @@ class Bars(Display):
 
     def event(self, followed: Followed, event: events.JobEvent) -> None:
         """See `Display`."""
+        self._trouble.hear(followed, event)
         # Of many jobs, those that wait have no bar of their own.
-        if followed.id in self._jobs or not self._many or isinstance(event, events.Started | events.NodeStarted):
-            self._bars(followed).show(event)
+        if followed.number in self._jobs or not self._many or isinstance(event, events.Started | events.NodeStarted):
+            self._bars(followed).show(followed, event)
 
     def ended(self, followed: Followed) -> None:
         """See `Display`."""
-        bars = self._jobs.pop(followed.id, None)
+        bars = self._jobs.pop(followed.number, None)
         if bars is not None:
             bars.remove()
         self._ended += 1
@@ -122,6 +129,6 @@ class Bars(Display):
             self._progress.stop()
 
     def _bars(self, followed: Followed) -> _JobBars:
-        if followed.id not in self._jobs:
-            self._jobs[followed.id] = _JobBars(self._progress, followed.label)
-        return self._jobs[followed.id]
+        if followed.number not in self._jobs:
+            self._jobs[followed.number] = _JobBars(self._progress, followed.label)
+        return self._jobs[followed.number]

@@ -166,7 +166,7 @@ def _warn_of_secrets_in_sight(app: App, options: LoginOptions, in_url: Credentia
     for name in seen:
         app.warn(f"--{name}: others on this machine can see it in the process list; --{name}-file hides it")
     for header in options.headers:
-        if header.value is not None and header.value.forms:  # else too short to be a secret
+        if header.value is not None and header.value.disguises:  # else too short to be a secret
             app.warn(
                 f"--header {header.name}: others on this machine can see its value in the process list; "
                 f"{header.name}=@FILE hides it"

@@ -1,4 +1,4 @@
-"""What a command shows while jobs run: nothing, lines, bars, or one JSON object for each thing that happens."""
+"""What a command shows while jobs run: warnings, lines, bars, or one JSON object for each thing that happens."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from comfyclient.cli.text import count
+from comfyclient.cli.trouble import Trouble
 from comfyclient.wire import events
 
 if TYPE_CHECKING:
@@ -14,15 +15,13 @@ if TYPE_CHECKING:
     from comfyclient.cli.app import App
     from comfyclient.cli.follow import Followed
 
-__all__ = ["Display", "EventLines", "Lines", "displaying", "waiting"]
+__all__ = ["Display", "EventLines", "Lines", "Warnings", "displaying", "waiting"]
 
 _MANY_NODES: Final = 200
 
 
 class Display:
-    """Shows nothing; the others say more. ``wants_events``: whether it has any use for a job's events."""
-
-    wants_events = False
+    """Shows nothing; the others say more."""
 
     def submitted(self, followed: Followed) -> None:
         """A job was queued, or taken up."""
@@ -37,15 +36,25 @@ class Display:
         """There is nothing more to show."""
 
 
+class Warnings(Display):
+    """Only what is wrong, as lines on stderr."""
+
+    def __init__(self, app: App) -> None:
+        self._trouble = Trouble(app)
+
+    def event(self, followed: Followed, event: events.JobEvent) -> None:
+        """See `Display`."""
+        self._trouble.hear(followed, event)
+
+
 class Lines(Display):
     """Plain lines on stderr. With many jobs or very many nodes, only ``--verbose`` tells of the nodes."""
 
-    wants_events = True
-
     def __init__(self, app: App, total: int) -> None:
         self._app = app
+        self._trouble = Trouble(app)
         self._brief = total > 1 and not app.verbosity
-        self._before: dict[str, int | None] = {}
+        self._before: dict[int, int | None] = {}
 
     def submitted(self, followed: Followed) -> None:
         """See `Display`."""
@@ -54,6 +63,7 @@ class Lines(Display):
 
     def event(self, followed: Followed, event: events.JobEvent) -> None:
         """See `Display`."""
+        self._trouble.hear(followed, event)
         if self._brief:
             return
         text = self._text(followed, event)
@@ -62,8 +72,8 @@ class Lines(Display):
 
     def _text(self, followed: Followed, event: events.JobEvent) -> str | None:
         if isinstance(event, events.Queued):
-            seen = self._before.get(event.prompt_id)
-            self._before[event.prompt_id] = event.position
+            seen = self._before.get(followed.number)
+            self._before[followed.number] = event.position
             return waiting(event.position) if event.position and event.position != seen else None
         if isinstance(event, events.Started):
             return "running"
@@ -80,8 +90,6 @@ class Lines(Display):
 
 class EventLines(Display):
     """One JSON object a line on stdout, for programs."""
-
-    wants_events = True
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -118,7 +126,7 @@ def _choose(app: App, total: int) -> Display:
     if app.events:
         return EventLines(app)
     if app.quiet:
-        return Display()
+        return Warnings(app)
     if app.live:
         from comfyclient.cli.bars import Bars
 

@@ -13,6 +13,7 @@ from comfyclient.cli.failures import show_error
 from comfyclient.cli.text import count, duration, one_line
 from comfyclient.errors import ComfyClientError, OutcomeUnknown, TransferError
 from comfyclient.names import DEFAULT_TEMPLATE
+from comfyclient.wire import events
 from comfyclient.wire.records import JobState
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ class Fetch:
 
 @dataclass(slots=True)
 class Followed:
-    """A job that a command follows: ``number`` of ``total``. ``ours``: this run queued it."""
+    """A job that a command follows: ``number`` of ``total``, by which it is known though its id may change.
+
+    ``ours``: this run queued it. ``runs`` and ``stalled`` (why, for people) are as its events say, ``lost_id`` is the
+    id under which it was lost, if it was submitted once more.
+    """
 
     job: Job
     number: int = 1
@@ -71,6 +76,9 @@ class Followed:
     error: ComfyClientError | None = None
     files: list[Path] = field(default_factory=list)
     fetched: bool = False
+    runs: bool = False
+    stalled: str | None = None
+    lost_id: str | None = None
 
     @property
     def id(self) -> str:
@@ -102,6 +110,17 @@ class Followed:
         """What it makes of the run."""
         return self.error.exit_code if self.error is not None else 0
 
+    def hear(self, event: events.JobEvent) -> None:
+        """Keep what an event says of where it is."""
+        if isinstance(event, events.Stalled):
+            self.stalled = event.reason
+        elif self.job.state is not JobState.STALLED:  # one that waits is told to do so also while nothing moves
+            self.stalled = None
+        if isinstance(event, events.Queued | events.Started):
+            self.runs = isinstance(event, events.Started)
+        elif isinstance(event, events.Resubmitted):
+            self.runs, self.lost_id = False, event.old_id
+
     def identity(self) -> dict[str, Any]:
         """Which job it is, as JSON."""
         return {"prompt_id": self.id, "number": self.number, "seeds": dict(self.job.seeds)}
@@ -109,6 +128,8 @@ class Followed:
     def to_json(self) -> dict[str, Any]:
         """How it went, as JSON."""
         body: dict[str, Any] = {**self.identity(), "state": self.state}
+        if self.lost_id is not None:
+            body["lost_id"] = self.lost_id
         if self.job.warnings:
             body["warnings"] = [warning.to_json() for warning in self.job.warnings]
         if self.result is not None:
@@ -166,12 +187,13 @@ async def _outcome(display: Display, followed: Followed, deadline: float | None)
     job = followed.job
     try:
         async with asyncio.timeout_at(deadline):
-            if display.wants_events:
-                async for event in job.events():
-                    display.event(followed, event)
+            async for event in job.events():
+                followed.hear(event)
+                display.event(followed, event)
             return await job.result()
     except TimeoutError:
-        message = f"the time is up and job {job.id} is still {job.state}"
+        why = f" ({followed.stalled})" if followed.stalled is not None else ""
+        message = f"the time is up and job {job.id} is still {job.state}{why}"
         raise OutcomeUnknown(message, prompt_id=job.id) from None
 
 

@@ -10,7 +10,15 @@ from typing import Any, Final
 import click
 
 from comfyclient.cli.login_options import NO_LOGIN, LoginOptions, login_options
-from comfyclient.cli.options import common_options, events_option, execute, json_option, url_option
+from comfyclient.cli.options import (
+    STALL_TIMEOUT,
+    common_options,
+    events_option,
+    execute,
+    json_option,
+    stall_option,
+    url_option,
+)
 from comfyclient.cli.sections import SectionCommand
 
 __all__ = [
@@ -57,7 +65,10 @@ class CancelOptions:
 
 @dataclass(frozen=True, slots=True)
 class FollowOptions:
-    """What ``jobs wait`` and ``jobs download`` are told. Without ``output``, nothing is fetched."""
+    """What ``jobs wait`` and ``jobs download`` are told. Without ``output``, nothing is fetched.
+
+    ``stall_timeout`` is in seconds, ``None`` for never.
+    """
 
     url: str | None
     ids: tuple[str, ...]
@@ -67,17 +78,22 @@ class FollowOptions:
     overwrite: bool = False
     metadata: bool = False
     login: LoginOptions = NO_LOGIN
+    stall_timeout: float | None = STALL_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeOptions:
-    """What ``jobs resume`` is told. Without ``ids``, it is all of them; without ``url``, of every instance."""
+    """What ``jobs resume`` is told. Without ``ids``, it is all of them; without ``url``, of every instance.
+
+    ``stall_timeout`` is in seconds, ``None`` for never.
+    """
 
     url: str | None
     ids: tuple[str, ...]
     only_list: bool = False
     timeout: float | None = None
     login: LoginOptions = NO_LOGIN
+    stall_timeout: float | None = STALL_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +165,15 @@ def show(id: str, url: str | None, login: LoginOptions) -> int:
 @url_option
 @login_options
 @_timeout
+@stall_option
 @json_option
 @events_option
 @common_options
-def wait(ids: tuple[str, ...], url: str | None, login: LoginOptions, timeout: float | None) -> int:
+def wait(
+    ids: tuple[str, ...], url: str | None, login: LoginOptions, timeout: float | None, stall_timeout: float | None
+) -> int:
     """Wait until jobs have ended. The exit code tells how, as that of queue does."""
-    return execute("jobs_run:follow_jobs", FollowOptions(url, ids, timeout, login=login))
+    return execute("jobs_run:follow_jobs", FollowOptions(url, ids, timeout, login=login, stall_timeout=stall_timeout))
 
 
 @command.command(
@@ -185,6 +204,7 @@ def cancel(ids: tuple[str, ...], url: str | None, login: LoginOptions) -> int:
 @click.option("--overwrite", is_flag=True, help="Replace files of the same name. Default: find a free name.")
 @click.option("--metadata", is_flag=True, help="Also save a JSON file with prompt, seeds, times and instance.")
 @_timeout
+@stall_option
 @json_option
 @events_option
 @common_options
@@ -197,9 +217,10 @@ def download(
     overwrite: bool,
     metadata: bool,
     timeout: float | None,
+    stall_timeout: float | None,
 ) -> int:
     """Fetch the outputs of jobs, once they have ended."""
-    options = FollowOptions(url, ids, timeout, output, template, overwrite, metadata, login)
+    options = FollowOptions(url, ids, timeout, output, template, overwrite, metadata, login, stall_timeout)
     return execute("jobs_run:follow_jobs", options)
 
 
@@ -211,10 +232,18 @@ def download(
 @login_options
 @click.option("--list", "only_list", is_flag=True, help="Only say what there is to do.")
 @_timeout
+@stall_option
 @json_option
 @events_option
 @common_options
-def resume(ids: tuple[str, ...], url: str | None, login: LoginOptions, only_list: bool, timeout: float | None) -> int:
+def resume(
+    ids: tuple[str, ...],
+    url: str | None,
+    login: LoginOptions,
+    only_list: bool,
+    timeout: float | None,
+    stall_timeout: float | None,
+) -> int:
     """Finish what runs of `comfyclient queue` left undone, after a crash, a closed laptop or a lost network.
 
     Each job is looked up at its instance, followed if it still waits or runs, and its missing outputs are fetched into
@@ -224,7 +253,7 @@ def resume(ids: tuple[str, ...], url: str | None, login: LoginOptions, only_list
     """
     if login.gets_in and url is None:
         raise click.UsageError("options of a login need --url: jobs may be on several instances")
-    return execute("resume_run:run", ResumeOptions(url, ids, only_list, timeout, login))
+    return execute("resume_run:run", ResumeOptions(url, ids, only_list, timeout, login, stall_timeout))
 
 
 @command.command("forget", short_help="Remove jobs from the journal.", context_settings=_HELP)

@@ -118,8 +118,7 @@ def whole_id(given: str, known: list[str]) -> str:
     Raises:
         ConfigError: It fits several jobs, or is too short to tell.
     """
-    # A job that went from the queue to the history while they were read is in both.
-    fitting = list(dict.fromkeys(prompt_id for prompt_id in known if prompt_id.startswith(given)))
+    fitting = [prompt_id for prompt_id in known if prompt_id.startswith(given)]
     if given in known or not fitting:
         return given
     if len(given) < _PREFIX:
@@ -195,7 +194,7 @@ async def _follow_jobs(
 ) -> int:
     interrupts.stopped = "stopped waiting; " + ("the job goes on" if len(options.ids) == 1 else "the jobs go on")
     recording = _recording(journal) if journal is not None else None
-    async with connect(app, login, recording=recording) as client:
+    async with connect(app, login, recording=recording, stall_timeout=options.stall_timeout) as client:
         way = _with_options(options, fetch, login.words(client.url)) if fetch is not None else None
         await _learn_seeds(app, client, options)
         ids = await _whole_ids(client, options.ids)
@@ -303,14 +302,14 @@ def cancel(app: App, options: CancelOptions) -> int:
     async def run(_: Any) -> int:
         async with connect(app, login) as client:
             ids = await _whole_ids(client, options.ids)
-            states = [(prompt_id, await client.cancel(prompt_id)) for prompt_id in ids]
-        _write_cancelled(app, [prompt_id for prompt_id, state in states if state is JobState.CANCELLED])
-        code = 6 if any(state in {JobState.LOST, JobState.PENDING} for _, state in states) else 0
+            states = await client.cancel_all(ids)
+        _write_cancelled(app, [prompt_id for prompt_id, state in states.items() if state is JobState.CANCELLED])
+        code = 6 if any(state in {JobState.LOST, JobState.PENDING} for state in states.values()) else 0
         if app.json:
-            jobs = [{"prompt_id": prompt_id, "state": str(state)} for prompt_id, state in states]
+            jobs = [{"prompt_id": prompt_id, "state": str(state)} for prompt_id, state in states.items()]
             app.print_json({"jobs": jobs, "exit_code": code})
             return code
-        for prompt_id, state in states:
+        for prompt_id, state in states.items():
             if state is JobState.LOST:
                 app.tell(f"error: job {prompt_id}: the instance does not know it")
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SEED",
+    "STALL_TIMEOUT",
     "CatalogSource",
     "catalog_options",
     "common_options",
@@ -24,8 +25,12 @@ __all__ = [
     "frontend_option",
     "json_option",
     "set_option",
+    "stall_option",
     "url_option",
 ]
+
+STALL_TIMEOUT: Final = 600.0
+"""Seconds without a move that are too many, unless the command line says otherwise."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -128,6 +133,19 @@ def url_option(command: _F) -> _F:
     return click.option(
         "--url", metavar="URL", help="The instance. Default: $COMFYCLIENT_URL, else http://127.0.0.1:8188."
     )(command)
+
+
+def stall_option(command: _F) -> _F:
+    """``--stall-timeout``: seconds, or ``None`` for never."""
+
+    def read(_: click.Context, __: click.Parameter, value: float) -> float | None:
+        return value or None
+
+    return click.option(
+        "--stall-timeout", metavar="SECONDS", type=click.FloatRange(min=0), default=STALL_TIMEOUT, callback=read,
+        help="Warn when nothing has moved for so long at a job that is said to run or wait; 0: never. It is still "
+        "followed. Default: 600; loading a model may take minutes.",
+    )(command)  # fmt: skip
 
 
 def catalog_options(command: _F) -> _F:

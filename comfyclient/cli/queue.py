@@ -11,12 +11,14 @@ import click
 from comfyclient.cli.login_options import NO_LOGIN, LoginOptions, login_options
 from comfyclient.cli.options import (
     SEED,
+    STALL_TIMEOUT,
     common_options,
     events_option,
     execute,
     frontend_option,
     json_option,
     set_option,
+    stall_option,
     url_option,
 )
 from comfyclient.cli.sections import SectionCommand
@@ -29,7 +31,7 @@ class QueueOptions:
     """What the command line says. ``timeout`` is in seconds; ``seed`` is ``None`` without ``--seed``.
 
     ``workflow`` is ``None`` if the credentials file of ``login`` must name it. ``fetch_later``: another command is to
-    fetch the outputs.
+    fetch the outputs. ``stall_timeout`` is in seconds, ``None`` for never.
     """
 
     workflow: str | None
@@ -50,6 +52,8 @@ class QueueOptions:
     frontend: str | None
     fetch_later: bool = False
     journal: bool = True
+    resubmit: Literal["never", "lost"] = "never"
+    stall_timeout: float | None = STALL_TIMEOUT
     login: LoginOptions = NO_LOGIN
 
 
@@ -83,6 +87,12 @@ class QueueOptions:
     "--timeout", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True),
     help="Give up waiting for the jobs after this time. They go on.",
 )  # fmt: skip
+@stall_option
+@click.option(
+    "--resubmit", type=click.Choice(["never", "lost"]), default="never",
+    help="lost: if the instance no longer knows a job (it restarted, or somebody deleted the job), submit it once "
+    "more, under another id. It may have run, and cost money, before. Only while this command waits. Default: never.",
+)  # fmt: skip
 @click.option("--metadata", is_flag=True, help="Also save a JSON file with prompt, seeds, times and instance.")
 @click.option(
     "--name-template", "template", metavar="T",
@@ -112,6 +122,8 @@ def command(
     no_check: bool,
     front: bool,
     timeout: float | None,
+    stall_timeout: float | None,
+    resubmit: Literal["never", "lost"],
     metadata: bool,
     template: str | None,
     overwrite: bool,
@@ -139,6 +151,8 @@ def command(
         raise click.UsageError("--emulator and --url exclude each other")
     if emulator and no_wait:
         raise click.UsageError("--emulator and --no-wait exclude each other: the emulator ends with this command")
+    if no_wait and resubmit == "lost":
+        raise click.UsageError("--no-wait and --resubmit lost exclude each other: nobody would see that a job is lost")
     options = QueueOptions(
         workflow=workflow,
         url=url,
@@ -158,6 +172,8 @@ def command(
         overwrite=overwrite,
         frontend=frontend,
         journal=not (no_journal or emulator),
+        resubmit=resubmit,
+        stall_timeout=stall_timeout,
         login=login,
     )
     return execute("queue_run:run", options)

@@ -193,7 +193,7 @@ async def _resume(
         try:
             async with asyncio.TaskGroup() as tasks:
                 for jobs, login in logins:
-                    resuming = Resuming(app, display, journal, jobs, deadline)
+                    resuming = Resuming(app, display, journal, jobs, deadline, options.stall_timeout)
                     tasks.create_task(resuming.run(login))
         except BaseExceptionGroup as group:
             raise _first(group) from None

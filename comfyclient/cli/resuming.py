@@ -46,6 +46,7 @@ class Resuming:
         journal: The journal.
         jobs: The jobs; what becomes of them is stored there.
         deadline: When to give up waiting, on the event loop's clock.
+        stall_timeout: That of the client, in seconds.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Resuming:
         journal: Journal,
         jobs: Sequence[Resumed],
         deadline: float | None,
+        stall_timeout: float | None = None,
     ) -> None:
         self._app, self._display = app, display
+        self._stall_timeout = stall_timeout
         self._jobs, self._deadline = jobs, deadline
         self._recording = Recording(journal, required=False)
         self._lookups = asyncio.Semaphore(_PARALLEL)
@@ -67,7 +70,8 @@ class Resuming:
         try:
             if isinstance(login, ComfyClientError):
                 raise login
-            async with connect(self._app, login, recording=self._recording) as client:
+            connecting = connect(self._app, login, recording=self._recording, stall_timeout=self._stall_timeout)
+            async with connecting as client:
                 await client.login()
                 async with asyncio.TaskGroup() as tasks:
                     for resumed in self._jobs:

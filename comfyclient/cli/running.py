@@ -220,10 +220,12 @@ async def connect(
     *,
     emulator: Emulator | None = None,
     recording: Recording | None = None,
+    stall_timeout: float | None = None,
 ) -> AsyncIterator[ComfyClient]:
     """A client of the instance that is given, or of an emulator, which is started for it.
 
     A stored login is stored again if the instance has renewed it. With ``recording``, the client keeps a journal.
+    ``stall_timeout`` is that of the client, in seconds.
 
     Raises:
         AuthError: The stored login does not let us in any more.
@@ -235,7 +237,7 @@ async def connect(
         if emulator is not None:
             await stack.enter_async_context(emulator)
             app.note("the emulator runs this: pictures that need a model are simulated")
-            yield await stack.enter_async_context(ComfyClient(emulator.url))
+            yield await stack.enter_async_context(ComfyClient(emulator.url, stall_timeout=stall_timeout))
             return
         assert login is not None
         client = await stack.enter_async_context(
@@ -246,6 +248,7 @@ async def connect(
                 tls=login.tls,
                 comfy_user=login.comfy_user,
                 journal=recording,
+                stall_timeout=stall_timeout,
             )
         )
         if login.wait_ready is not None:

@@ -139,7 +139,12 @@ def told(error):
 
 
 def gives_away(text, secret):
-    """Whether the secret can be read off the text: as it is, percent-encoded, in base64, as JSON has it."""
+    """Whether the secret can be read off the text: as it is, percent-encoded, in base64, as JSON has it.
+
+    Of one that was made for that, a part is enough, which no encoding of texts changes.
+    """
+    if MARK in secret and MARK in text:
+        return True
     try:
         secret.encode()
     except UnicodeEncodeError:  # bytes that are no text, which nothing encodes

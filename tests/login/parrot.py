@@ -1,6 +1,7 @@
 """A ComfyUI of sorts that repeats what it was sent, in every place of an answer where there may be words."""
 
 import base64
+import html
 import json
 from urllib.parse import quote, quote_plus
 
@@ -21,6 +22,13 @@ DRESSES = {
     "json": json.dumps,
     "json, in utf-8": lambda text: json.dumps(text, ensure_ascii=False),
     "repr": repr,
+    "json in json": lambda text: json.dumps({"said": json.dumps({"said": text})}),
+    "percent, of json": lambda text: quote(json.dumps(text)),
+    "percent, twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "json, of percent, of json": lambda text: json.dumps({"url": f"/?said={quote_plus(json.dumps(text))}"}),
+    "base64, of json": lambda text: base64.b64encode(json.dumps({"said": text}).encode()).decode(),
+    "percent, of base64": lambda text: quote(base64.b64encode(_bytes(text)).decode(), safe=""),
+    "json, of html": lambda text: json.dumps(html.escape(text)),
 }
 REPEATED = ("authorization", "cookie", "comfy-user")
 OPEN = {"exec_info": {"queue_remaining": 0}}

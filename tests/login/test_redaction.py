@@ -341,6 +341,7 @@ async def test_no_storage_gives_it_away(nobody, nowhere, secret, kind, dress, wh
 @SELDOM
 @given(secret=secrets, kind=kinds, dress=dresses, status=st.sampled_from([404, 403, 302, 416]))
 @example(secret=f"it's {MARK}\\", kind="bearer", dress="json", status=404)
+@example(secret=MARK, kind="stored cookies", dress="plain", status=404)  # another cookie took its place
 async def test_no_name_of_a_file_gives_it_away(secret, kind, dress, status):
     """The names of outputs are a server's words, and messages say which of them could not be fetched."""
     with Overheard() as overheard, hurried(200):
@@ -348,7 +349,8 @@ async def test_no_name_of_a_file_gives_it_away(secret, kind, dress, status):
             with contextlib.suppress(ComfyClientError):
                 await comfy.login()
             server.plan["GET", "/view"] = lambda words: web.Response(status=status, text=words)
-            for name in {server.dress(text) for text in (secret, f'the "{secret}"', f"'s {secret}")}:
+            known = of(kind, secret)
+            for name in {server.dress(text) for text in (known, f'the "{known}"', f"'s {known}")}:
                 with pytest.raises(ComfyClientError) as error:
                     await comfy.read(OutputRef("1", "images", name, subfolder=name))
                 overheard.note(error.value)
@@ -552,6 +554,7 @@ async def babbling(template):
 
 @OFTEN
 @given(secret=secrets, kind=kinds, what=st.sampled_from(sorted(NONSENSE)))
+@example(secret=MARK, kind="several", what="cookies that are none")  # a cookie whose name it is
 async def test_nothing_that_is_no_http_gives_it_away(tmp_path, secret, kind, what):
     with Overheard() as overheard, hurried(1000):
         async with babbling(NONSENSE[what]) as url, KINDS[kind](url, secret) as comfy:

@@ -1,10 +1,11 @@
 """What is shown while jobs run: lines, bars, JSON."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
-from comfyclient.cli.display import Display, EventLines, Lines, displaying
+from comfyclient.cli.display import EventLines, Lines, Warnings, displaying
 from comfyclient.cli.follow import Followed
 from comfyclient.wire import events
 from comfyclient.wire.records import JobState
@@ -50,7 +51,7 @@ def show(app, *, jobs=1, ours=True):
 class TestWhich:
     @pytest.mark.parametrize(
         ("settings", "kind"),
-        [({"events": True}, EventLines), ({"quiet": True}, Display), ({}, Lines)],
+        [({"events": True}, EventLines), ({"quiet": True}, Warnings), ({}, Lines)],
     )
     def test_the_application_decides(self, settings, kind, tmp_path):
         with displaying(make_app(tmp_path, **settings), 1) as display:
@@ -64,10 +65,22 @@ class TestWhich:
         with displaying(terminal(tmp_path, environ={"TERM": "dumb"}), 1) as display:
             assert type(display) is Lines
 
-    def test_who_has_no_use_for_events_does_not_ask_for_them(self):
-        assert not Display.wants_events
-        assert Lines.wants_events
-        assert EventLines.wants_events
+
+SILENT = "the instance says that it runs, and nothing has moved there for 600 s: see the instance's log"
+
+
+def hear(display, job, *heard, state=JobState.RUNNING):
+    """Have a job hear something, as `follow` does."""
+    job.job.state = state
+    for event in heard:
+        if isinstance(event, events.Resubmitted):
+            job.job.id = event.prompt_id
+        job.hear(event)
+        display.event(job, event)
+
+
+def stall(display, job, reason=SILENT):
+    hear(display, job, events.Stalled(job.id, 600.4, reason), state=JobState.STALLED)
 
 
 class TestLines:
@@ -105,11 +118,103 @@ class TestLines:
         assert "\x1b" not in app.stderr.getvalue()
 
 
+class TestTrouble:
+    """Said with one job and with many, and also to who wants to hear of nothing but trouble."""
+
+    @pytest.mark.parametrize("total", [1, 3])
+    def test_a_job_that_stalls_is_told_once_and_why_and_what_to_do(self, tmp_path, total):
+        app = make_app(tmp_path)
+        with displaying(app, total) as display:
+            job = followed("job-1", total=total)
+            hear(display, job, events.Started("job-1"))
+            stall(display, job)
+            hear(display, job, events.Started("job-1"), events.NodeStarted("job-1", "3", "KSampler"))
+        lines = app.stderr.getvalue().splitlines()
+        label = "job job-1" if total == 1 else "job 1/3 (job-1)"
+        begin = lines.index(f"warning: {label}: stalled: {SILENT}")
+        assert lines[begin + 1].startswith("hint: it is still followed; Ctrl-C cancels it")
+        assert [line for line in lines if "moves again" in line] == [f"{label.split(' (', maxsplit=1)[0]}: moves again"]
+
+    def test_the_quiet_hear_of_it_but_for_what_is_no_warning(self, tmp_path):
+        app = make_app(tmp_path, quiet=True)
+        with displaying(app, 1) as display:
+            job = followed("job-1")
+            stall(display, job)
+            hear(display, job, events.Started("job-1"))
+        assert app.stderr.getvalue() == f"warning: job job-1: stalled: {SILENT}\n"
+
+    def test_who_did_not_queue_it_is_not_told_that_ctrl_c_cancels_it(self, tmp_path):
+        app = make_app(tmp_path)
+        with displaying(app, 1) as display:
+            stall(display, followed("job-1", ours=False))
+        assert "Ctrl-C stops the waiting, `comfyclient jobs cancel job-1` cancels it" in app.stderr.getvalue()
+
+    def test_those_that_wait_behind_it_are_not_told_one_by_one(self, tmp_path):
+        app = make_app(tmp_path)
+        with displaying(app, 20) as display:
+            jobs = [followed(f"job-{number}", number, 20) for number in range(1, 21)]
+            for job in reversed(jobs[1:]):
+                stall(display, job, "it waits")
+            hear(display, jobs[0], events.Started("job-1"))
+            stall(display, jobs[0])
+        told = [line for line in app.stderr.getvalue().splitlines() if line.startswith("warning")]
+        assert told == [
+            "warning: job 20/20 (job-20): stalled: it waits",
+            f"warning: job 1/20 (job-1): stalled: {SILENT}",
+        ]
+
+    def test_that_it_waits_is_no_move(self, tmp_path):
+        """The server is asked on, and says on that it waits."""
+        app = make_app(tmp_path)
+        with displaying(app, 1) as display:
+            job = followed("job-1")
+            stall(display, job, "it waits")
+            hear(display, job, events.Queued("job-1", 2), state=JobState.STALLED)
+            stall(display, job, "it waits")
+            assert job.stalled == "it waits"
+        assert "moves again" not in app.stderr.getvalue()
+
+    def test_a_job_that_ends_does_not_move_again(self, tmp_path):
+        app = make_app(tmp_path)
+        with displaying(app, 1) as display:
+            job = followed("job-1")
+            stall(display, job)
+            hear(display, job, events.Finished("job-1", JobState.LOST), state=JobState.LOST)
+        assert "moves again" not in app.stderr.getvalue()
+
+    @pytest.mark.parametrize("total", [1, 3])
+    def test_a_job_that_is_submitted_once_more(self, tmp_path, total):
+        app = make_app(tmp_path)
+        with displaying(app, total) as display:
+            job = followed("job-1", total=total)
+            hear(display, job, events.Started("job-1"), events.Resubmitted("job-2", "job-1"))
+        label = "job job-2" if total == 1 else "job 1/3 (job-2)"
+        assert f"warning: {label}: the instance had lost it as job-1 (it restarted, or " in app.stderr.getvalue()
+        assert (job.lost_id, job.runs, job.to_json()["lost_id"]) == ("job-1", False, "job-1")
+
+    def test_hostile_reasons(self, tmp_path):
+        app = make_app(tmp_path)
+        with displaying(app, 1) as display:
+            stall(display, followed(), "\x1b]0;evil\x07")
+        assert "\x1b" not in app.stderr.getvalue()
+
+
+def test_trouble_is_an_event_like_others(tmp_path):
+    app = make_app(tmp_path, events=True)
+    with displaying(app, 1) as display:
+        job = followed("job-1")
+        stall(display, job)
+        hear(display, job, events.Resubmitted("job-2", "job-1"))
+    assert app.stderr.getvalue() == ""
+    assert [json.loads(line) for line in app.stdout.getvalue().splitlines()] == [
+        {"event": "stalled", "prompt_id": "job-1", "since": 600.4, "reason": SILENT},
+        {"event": "resubmitted", "prompt_id": "job-2", "old_id": "job-1"},
+    ]
+
+
 def test_events_are_one_json_object_a_line(tmp_path):
     app = make_app(tmp_path, events=True)
     assert show(app) == ""
-    import json
-
     lines = [json.loads(line) for line in app.stdout.getvalue().splitlines()]
     assert [line["event"] for line in lines] == [
         "submitted", "queued", "queued", "queued", "started", "node_finished", "node_started", "node_progress",
@@ -165,6 +270,26 @@ class TestBars:
             display.event(followed(), events.NodeProgress("x", "3", "[/nonsense]", 1, 2, 0.5))
         assert "[/nonsense] 1/2" in app.stderr.getvalue()
         assert "\x1b[2J" not in app.stderr.getvalue()
+
+    def test_a_job_that_stalls_and_is_lost_keeps_its_bar(self, tmp_path):
+        app = terminal(tmp_path)
+        with displaying(app, 1) as display:
+            job = followed("job-1")
+            display.submitted(job)
+            hear(display, job, events.Started("job-1"), events.NodeProgress("job-1", "3", "KSampler", 5, 20, 0.4))
+            stall(display, job)
+            hear(display, job, events.Queued("job-1", 3), state=JobState.STALLED)
+            display._progress.refresh()
+            hear(display, job, events.Resubmitted("job-2", "job-1"), events.Queued("job-2", None))
+            [task] = display._progress.tasks
+            assert (task.description, task.completed, task.fields["what"]) == ("job job-2", 0, "waiting")
+            display.ended(job)
+            assert display._progress.tasks == []
+        shown = app.stderr.getvalue()
+        assert "stalled, nothing has moved for 10:00 min" in shown
+        assert "waiting, 3 jobs before it" not in shown
+        assert "warning: job job-1: stalled: " in shown
+        assert "submitted once more" in shown
 
     def test_closing_twice_is_no_harm(self, tmp_path):
         with displaying(terminal(tmp_path), 1) as display:

@@ -110,6 +110,10 @@ class TestUsage:
             (["queue", "x.json", "--nonsense"], "no such option"),
             (["queue", "x.json", "--emulator", "--url", "http://x"], "--emulator and --url exclude each other"),
             (["queue", "x.json", "--emulator", "--no-wait"], "--emulator and --no-wait exclude each other"),
+            (
+                ["queue", "x.json", "--no-wait", "--resubmit", "lost"],
+                "--no-wait and --resubmit lost exclude each other",
+            ),
             (["queue", "x.json", "--json", "--events"], "--json and --events exclude each other"),
             (["queue", "x.json", "-n", "0"], "0 is not in the range"),
             (["queue", "x.json", "--timeout", "0"], "0.0 is not in the range"),

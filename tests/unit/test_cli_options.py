@@ -58,6 +58,10 @@ def changed(options, **values):
         (["--no-wait"], changed(QUEUE, wait=False, download=False, fetch_later=True)),
         (["--no-wait", "--no-download"], changed(QUEUE, wait=False, download=False)),
         (["--no-journal"], changed(QUEUE, journal=False)),
+        (["--resubmit", "lost"], changed(QUEUE, resubmit="lost")),
+        (["--resubmit", "never", "--no-wait"], changed(QUEUE, wait=False, download=False, fetch_later=True)),
+        (["--stall-timeout", "0"], changed(QUEUE, stall_timeout=None)),
+        (["--stall-timeout", "0.5"], changed(QUEUE, stall_timeout=0.5)),
         (["--no-download"], changed(QUEUE, download=False)),
         (["--no-check", "--front"], changed(QUEUE, check=False, front=True)),
         (["--timeout", "2.5", "--metadata"], changed(QUEUE, timeout=2.5, metadata=True)),
@@ -97,6 +101,12 @@ def test_what_applies_to_every_command_is_on_the_application():
         ("jobs list --limit 3", "jobs_run:list_jobs", ListOptions(None, 3)),
         ("jobs show abc", "jobs_run:show", ShowOptions(None, "abc")),
         ("jobs cancel a b a", "jobs_run:cancel", CancelOptions(None, ("a", "b"))),
+        (
+            "jobs wait a --stall-timeout 0",
+            "jobs_run:follow_jobs",
+            FollowOptions(None, ("a",), None, stall_timeout=None),
+        ),
+        ("jobs resume --stall-timeout 9", "resume_run:run", ResumeOptions(None, (), stall_timeout=9.0)),
         ("jobs wait a --timeout 4", "jobs_run:follow_jobs", FollowOptions(None, ("a",), 4.0)),
         (
             "jobs download a -o o --name-template {node} --overwrite --metadata",

@@ -165,14 +165,13 @@ class Guard:
 
     def _carries(self, request: dict[str, Any]) -> bool:
         """Whether the password is in it, or whether that cannot be told."""
-        forms = self._password.forms
         texts = [request["url"], *map(str, request.get("headers", {}).values())]
         if request.get("hasPostData"):
             body = _body(request)
-            if body is None or not forms:
+            if body is None or not self._password.disguises:
                 return True
             texts.append(body)
-        return any(form in text for text in texts for form in forms)
+        return any(self._password.is_in(text) for text in texts)
 
 
 def _body(request: dict[str, Any]) -> str | None:

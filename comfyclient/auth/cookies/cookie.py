@@ -6,6 +6,8 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Final
 
+from comfyclient._redact import redact
+
 if TYPE_CHECKING:
     from yarl import URL
 
@@ -53,7 +55,7 @@ class Cookie:
             raise ValueError("the cookie's expiry is no time")
 
     def __repr__(self) -> str:
-        return f"Cookie({self.name!r})"
+        return redact(f"Cookie({self.name!r})")  # a server may have made a name of a secret that it was sent
 
 
 def fault(name: str, value: str, path: str) -> str | None:
