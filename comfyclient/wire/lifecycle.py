@@ -335,7 +335,9 @@ class JobTracker:
         if self._silence.waits(look.position, look.running, look.moved_at, look.asked_at):
             self.stalled = None
         self.position = look.position
-        events = [Queued(self.prompt_id, look.position), *self._stalls(look)]
+        # To say that it waits is to say that it is no longer stalled.
+        waits = [Queued(self.prompt_id, look.position)] if self.stalled is None else []
+        events = [*waits, *self._stalls(look)]
         self._plan(now)
         if self._accepted_at is None:
             self.accepted(now)

@@ -369,6 +369,7 @@ class TestStalling:
         assert job.state is JobState.STALLED
         assert job.progress.queue_position == 1
         assert job.situation() == [Queued(JOB, 1), told]
+        assert job.on_look(waiting(65.0), 65.0) == []
         assert job.on_look(waiting(75.0, moved_at=70.0), 75.0) == [Queued(JOB, 1)]
         assert job.state is JobState.PENDING
 
