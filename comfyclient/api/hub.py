@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from comfyclient._redact import RedactingFilter
 from comfyclient.api.busy import Busy
 from comfyclient.api.errors import ApiError, too_many
-from comfyclient.api.jobs import JobBook, JobRecord
+from comfyclient.api.jobs import JobBook, JobRecord, Made
 from comfyclient.api.once import Once
 from comfyclient.api.restore import Found, reopen, restore
 from comfyclient.api.sessions import Sessions
@@ -135,15 +135,15 @@ class Hub:
             self._bundled = await asyncio.to_thread(Catalog.bundled)
         return self._bundled
 
-    async def fill(self, record: JobRecord) -> None:
-        """Learn what a job has produced that ended under an earlier server.
+    async def made(self, record: JobRecord) -> Made:
+        """What a job has produced. If it ended under an earlier server, or made very much, the instance is asked.
 
         Raises:
             ApiError: It has not succeeded, or nobody can be asked.
             ComfyClientError: The instance cannot be asked.
         """
-        if record.files is not None:
-            return
+        if record.made is not None:
+            return record.made
         if record.state != JobState.SUCCEEDED:
             raise ApiError(
                 409, "no_outputs", f"the job has produced nothing: it is {record.state}",
@@ -155,7 +155,7 @@ class Hub:
                 job = await session.client.job(record.prompt_id)
             except JobLost:
                 raise ApiError(404, "not_found", "the instance no longer knows this job") from None
-            record.keep(await job.result())
+            return record.keep(await job.result())
 
     async def explain(self, record: JobRecord) -> None:
         """Learn why a job has failed that did so under an earlier server, if there is somebody to ask."""
@@ -215,8 +215,8 @@ class Hub:
 
     def _tell(self, record: JobRecord) -> None:
         body = {"job": job_view(record).model_dump(mode="json")}
-        if record.files is not None:
-            body |= outputs_view(record).model_dump(mode="json")
+        if record.made is not None:
+            body |= outputs_view(record.id, record.made).model_dump(mode="json")
         self.webhooks.send(record, body)
 
     def _settled(self, record: JobRecord) -> None:

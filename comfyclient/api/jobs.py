@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from comfyclient.wire.outputs import OutputRef, TextOutput
     from comfyclient.wire.progress import JobProgress
 
-__all__ = ["REFUSED", "JobBook", "JobRecord", "Output"]
+__all__ = ["REFUSED", "JobBook", "JobRecord", "Made", "Output"]
 
 REFUSED: Final = "refused"
 """The state of a job that was never queued, though it had been promised."""
@@ -43,6 +43,19 @@ class Output:
     class_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a job has produced."""
+
+    files: tuple[Output, ...]
+    texts: tuple[TextOutput, ...]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it can be kept for thousands of jobs; an instance may say anything."""
+        return len(self.files) <= 1000 and len(self.texts) <= 1000 and sum(len(one.text) for one in self.texts) < 2**18
+
+
 class JobRecord:
     """A job as the server remembers it.
 
@@ -55,7 +68,7 @@ class JobRecord:
         created: In seconds since 1970; ``ended`` likewise.
         job: What follows it; ``None`` while nobody can ask.
         error: Why it has not succeeded, as data.
-        files: What it has produced, and ``texts``; ``None`` while that is not known here.
+        made: What it has produced; ``None`` while that is not known here, or if it is too much to be kept.
         progress: How far it was when it was looked at last.
         webhook: Where its end is posted.
         told: What became of that.
@@ -82,8 +95,7 @@ class JobRecord:
         self.created = time.time() if created is None else created
         self.ended: float | None = None
         self.job: Job | None = None
-        self.files: tuple[Output, ...] | None = None
-        self.texts: tuple[TextOutput, ...] = ()
+        self.made: Made | None = None
         self.progress: JobProgress | None = None
         self.error: dict[str, Any] | None = None
         self.ambiguous = self.unexplained = False
@@ -115,10 +127,11 @@ class JobRecord:
             self.progress = self.job.progress
         return self.progress
 
-    def keep(self, result: Result) -> None:
-        """Remember what it has produced, and nothing of how: prompts and workflows are large."""
-        self.files = tuple(Output(o.ref, o.title, o.class_type) for o in result.outputs)
-        self.texts = result.texts
+    def keep(self, result: Result) -> Made:
+        """Remember what it has produced, unless that is much, and nothing of how: prompts and workflows are large."""
+        made = Made(tuple(Output(o.ref, o.title, o.class_type) for o in result.outputs), result.texts)
+        self.made = made if made.is_small else None
+        return made
 
     def finish(self, state: str, error: dict[str, Any] | None = None, *, ended: float | None = None) -> None:
         """It has ended, and nobody follows it."""

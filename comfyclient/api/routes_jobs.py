@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, WebSocket, WebSocketDisconnect
@@ -91,8 +92,10 @@ async def cancel(job_id: Id, hub: Server, owner: Owner) -> Json:
 async def outputs(job_id: Id, hub: Server, owner: Owner) -> Json:
     """What it has produced, once it has succeeded."""
     record = hub.book.get(owner, job_id)
-    await hub.fill(record)
-    return answer(outputs_view(record))
+    made = await hub.made(record)
+    if made.is_small:
+        return answer(outputs_view(record.id, made))
+    return await asyncio.to_thread(lambda: answer(outputs_view(record.id, made)))
 
 
 @router.get(
@@ -109,12 +112,12 @@ async def outputs(job_id: Id, hub: Server, owner: Owner) -> Json:
 async def output(job_id: Id, number: int, request: Request, hub: Server, owner: Owner) -> Response:
     """A file's bytes, as the instance gives them; `Range` and `If-Range` are passed on."""
     record = hub.book.get(owner, job_id)
-    await hub.fill(record)
-    if not 0 <= number < len(record.files):
+    made = await hub.made(record)
+    if not 0 <= number < len(made.files):
         raise not_found("output")
     names = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
     asked = {name: request.headers[name] for name in names if name in request.headers}
-    return OutputBytes(hub.session_for(record), record.files[number].ref, asked)
+    return OutputBytes(hub.session_for(record), made.files[number].ref, asked)
 
 
 @router.get(

@@ -36,6 +36,7 @@ __all__ = ["OPEN", "ApiSession", "Opened", "SessionOrder", "Sessions"]
 OPEN: Final = "none"
 """The scheme of an instance that lets everybody in."""
 _KEPT_BYTES: Final = 64 * 2**20  # of uploaded workflows, for each session
+_HOPE: Final = 86400.0  # seconds for which an instance that cannot be asked about its jobs is asked again
 
 _log = logging.getLogger("comfyclient.api")
 _log.addFilter(RedactingFilter())
@@ -273,9 +274,10 @@ class Sessions:
         while True:
             await asyncio.sleep(max(0.05, min(60.0, self._limits.idle / 4)))
             for session in tuple(self._sessions.values()):
-                if session.busy or self._book.unfinished(session.owner, follower=session.id):
+                unfinished = self._book.unfinished(session.owner, follower=session.id)
+                if session.busy or any(record.task is not None for record in unfinished):
                     self._use(session)
-                elif now() - session.used > self._limits.idle:
+                elif now() - session.used > (max(self._limits.idle, _HOPE) if unfinished else self._limits.idle):
                     self.stop(session)
 
     async def close(self) -> None:

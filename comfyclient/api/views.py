@@ -12,7 +12,7 @@ from comfyclient.api import models
 from comfyclient.api.plumbing import clean
 
 if TYPE_CHECKING:
-    from comfyclient.api.jobs import JobBook, JobRecord
+    from comfyclient.api.jobs import JobBook, JobRecord, Made
     from comfyclient.api.sessions import ApiSession
     from comfyclient.api.workflows import Folder
     from comfyclient.wire.progress import JobProgress
@@ -41,7 +41,7 @@ def session_view(session: ApiSession, book: JobBook) -> models.Session:
 
 def job_view(record: JobRecord) -> models.Job:
     """A job."""
-    error = record.error if record.files is None else None
+    error = record.error
     reason = error.get("message") if error is not None else None
     progress = record.look()
     return models.Job.model_validate(
@@ -76,20 +76,19 @@ def _finite(value: float) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-def outputs_view(record: JobRecord) -> models.OutputList:
-    """What a job has produced; `JobRecord.files` is known."""
-    assert record.files is not None
+def outputs_view(job_id: str, made: Made) -> models.OutputList:
+    """What a job has produced."""
     files = [
         {
             **output.ref.to_json(),
             "number": number,
             "title": output.title,
             "class_type": output.class_type,
-            "url": f"/jobs/{record.id}/outputs/{number}",
+            "url": f"/jobs/{job_id}/outputs/{number}",
         }
-        for number, output in enumerate(record.files)
+        for number, output in enumerate(made.files)
     ]
-    return models.OutputList.model_validate(clean({"outputs": files, "texts": [t.to_json() for t in record.texts]}))
+    return models.OutputList.model_validate(clean({"outputs": files, "texts": [t.to_json() for t in made.texts]}))
 
 
 async def workflows_view(session: ApiSession, folder: Folder | None) -> models.WorkflowList:

@@ -112,6 +112,8 @@ class Folder:
         Raises:
             OSError: It cannot be opened, or leads out.
         """
+        if os.open not in os.supports_dir_fd:
+            return self._open_by_path(parts)
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
         here = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -124,3 +126,15 @@ class Folder:
             return os.open(parts[-1], flags, dir_fd=here)
         finally:
             os.close(here)
+
+    def _open_by_path(self, parts: list[str]) -> int:
+        """The same on Windows, which has no such steps.
+
+        Raises:
+            OSError: It cannot be opened, or leads out.
+        """
+        path = self._root.joinpath(*parts)
+        # What is no plain file, or has another real path than it says, is not opened at all.
+        if path.resolve(strict=True) != self._root.resolve().joinpath(*parts) or not path.is_file():
+            raise OSError(errno.ENOENT, "no such file")
+        return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))

@@ -213,6 +213,36 @@ async def test_hostile_names_of_outputs_go_nowhere(big):
             assert "/" not in told.replace("UTF-8''", "")
 
 
+async def test_very_many_outputs_are_listed_and_not_kept(big):
+    big.names["images"] = [{"filename": f"{n}.png", "subfolder": "", "type": "output"} for n in range(5000)]
+    async with serving() as served, served.client() as http:
+        session = await new_session(http, big.url)
+        [job] = await queue(http, session, SHOW)
+        assert (await ended(http, job["id"]))["state"] == "succeeded"
+        assert served.hub.book.get("local", job["id"]).made is None
+        assert len(ok(await http.get(f"/jobs/{job['id']}/outputs"))["outputs"]) == 5000
+        no(await http.get(f"/jobs/{job['id']}/outputs/5000"), 404, "not_found")
+
+
+async def test_a_mistake_of_ours_in_following_is_told_and_no_job_seems_to_run_for_ever(emulator, monkeypatch, caplog):
+    async def broken(*_):
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr("comfyclient.job.Job.result", broken)
+    async with serving() as served, served.client() as http:
+        session = await new_session(http, emulator.url)
+        [job] = await queue(http, session, picture())
+        record = served.hub.book.get("local", job["id"])
+        while record.task is not None:
+            await asyncio.wait({record.task})
+        told = ok(await http.get(f"/jobs/{job['id']}"))
+        assert (told["state"], told["error"]["code"]) == ("unknown", "internal_error")
+        monkeypatch.undo()
+        served.hub.session_for(record).attacher.wake()
+        assert (await ended(http, job["id"]))["state"] == "succeeded"
+    assert "a mistake" in caplog.text
+
+
 async def test_what_could_run_as_a_page_is_handed_over_as_a_file(emulator):
     page = b"<script>alert(1)</script>"
     async with serving() as served, served.client() as http:

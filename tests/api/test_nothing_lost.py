@@ -154,7 +154,7 @@ async def test_what_an_instance_forgets_while_the_server_is_away_is_lost_and_why
         assert (was["state"], was["error"]["exception_type"]) == ("failed", "RuntimeError")
         await server.kill()
     async with Process(tmp_path) as server, server.client() as http:
-        job = ok(await http.get(f"/jobs/{failed['id']}"))
+        job = await ended(http, failed["id"])  # its end may not have been written down yet
         assert (job["state"], job["error"]["code"]) == ("failed", "job_failed")
         session = await new_session(http, emulator.url)
         assert ok(await http.get(f"/jobs/{failed['id']}"))["error"] == was["error"]

@@ -72,8 +72,13 @@ async def test_by_path_on_the_instance_first_then_in_the_servers_folder(emulator
         assert ok(await http.get("/workflows"))["workflows"] == listed
 
 
-async def test_nothing_but_plain_files_of_the_folder_is_read_and_all_else_looks_the_same(emulator, folder, tmp_path):
+@pytest.mark.parametrize("steps", [True, False], ids=["in steps", "by path, as on Windows"])
+async def test_nothing_but_plain_files_of_the_folder_is_read_and_all_else_looks_the_same(
+    emulator, folder, tmp_path, monkeypatch, steps
+):
     """Attack 63: no content, no existence, no waiting."""
+    if not steps:
+        monkeypatch.setattr("os.supports_dir_fd", set())
     (tmp_path / "outside.json").write_text(json.dumps(marked(1)))
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "in.json").write_text(json.dumps(marked(1)))
@@ -98,6 +103,7 @@ async def test_nothing_but_plain_files_of_the_folder_is_read_and_all_else_looks_
     async with serving(workflows=folder) as served, served.client() as http:
         session = await new_session(http, emulator.url)
         ok(await http.post("/session/start", json={"credentials": {"url": emulator.url}}))
+        ok(await http.post("/workflow/open", json={"workflow_path": "deep/er/nested"}))
         missing = (await http.post(f"{session}/jobs", json={"workflow_path": "no-such-workflow"})).json()
         assert missing["code"] == "not_found"
         async with asyncio.timeout(SECONDS):
