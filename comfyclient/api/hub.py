@@ -97,6 +97,8 @@ class Hub:
         self._spawn(self._sessions.sweep())
         for (owner, _), order in found.orders.items():
             self._spawn(reopen(self._sessions, owner, order))
+        for owner, mark, job_id in found.once:
+            self.once.remember(owner, mark, job_id)
         for record in found.untold:
             self._tell(record)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
 __all__ = [
     "CheckAnswer",
@@ -40,6 +41,21 @@ _Text = Annotated[str, Field(max_length=4096)]
 _Name = Annotated[str, Field(min_length=1, max_length=1024)]
 _Iterations = Annotated[int, Field(ge=1, le=100, description="How many jobs, as the page's batch count.")]
 SeedChoice = Annotated[int, Field(ge=0, le=2**64 - 1)] | Literal["random", "keep"]
+
+
+def _or_text(pattern: str, **bounds: int) -> tuple[Any, Any]:
+    """A number that programs of an older server may also send as a text."""
+    shape = re.compile(pattern)
+
+    def read(value: Any) -> Any:
+        return int(value) if isinstance(value, str) and shape.fullmatch(value) else value
+
+    either = {"anyOf": [{"type": "integer", **bounds}, {"type": "string", "pattern": f"^({pattern})$"}]}
+    return BeforeValidator(read), WithJsonSchema(either)
+
+
+_OldIterations = Annotated[_Iterations, *_or_text("[1-9][0-9]?|100", minimum=1, maximum=100)]
+_OldPort = Annotated[int, *_or_text("[0-9]{1,5}")]
 
 
 class _Given(BaseModel):
@@ -92,7 +108,7 @@ class StartRequest(_Lenient):
     """``port`` and ``headless`` belonged to a browser; they are accepted and have no effect."""
 
     credentials: LegacyCredentials
-    port: Annotated[int, Field(description="Accepted, without effect.")] = 9999
+    port: Annotated[_OldPort, Field(description="Accepted, without effect.")] = 9999
     headless: Annotated[bool, Field(description="Accepted, without effect.")] = True
     auto_open_workflow: Annotated[bool, Field(description="Open `workflow_path`, if it is given.")] = True
 
@@ -104,9 +120,9 @@ class OpenRequest(_Lenient):
 
 
 class QueueRequest(_Lenient):
-    """How often the open workflow is queued."""
+    """How often the open workflow is queued: 1 to 100 times."""
 
-    iterations: _Iterations = 1
+    iterations: _OldIterations = 1
 
 
 class JobRequest(_Given):

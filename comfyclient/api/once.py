@@ -25,11 +25,12 @@ class Once:
     """Does what a key stands for once, and gives its outcome to all who ask with the same key.
 
     What failed is forgotten, so that it can be tried again. The last 1 000 keys of each owner are remembered, while
-    the server runs.
+    the server runs. Of an earlier run of it, only what was queued is known: that is not done again.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
+        self._before: dict[tuple[str, str], list[str]] = {}
         self._running: set[asyncio.Task[Any]] = set()
 
     async def do(self, owner: str, key: str | None, what: str, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
@@ -54,12 +55,30 @@ class Once:
         keys = self._known.setdefault(owner, OrderedDict())
         known = keys.get(key)
         if known is None:
+            self._refuse_done(owner, key)
             self._make_room(keys)
             known = keys[key] = digest, self._begin(work)
             known[1].add_done_callback(lambda done: self._done(owner, key, done))
         if known[0] != digest:
             raise ApiError(422, "key_reused", "this Idempotency-Key was used for another request")
         return await asyncio.shield(known[1])
+
+    @staticmethod
+    def mark(owner: str, key: str | None) -> str | None:
+        """What is kept with the jobs of a request: it tells of the key without saying it."""
+        return None if key is None else hashlib.sha256(f"{owner}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()
+
+    def remember(self, owner: str, mark: str, job_id: str) -> None:
+        """An earlier run of the server has queued this job, for a request of that mark."""
+        self._before.setdefault((owner, mark), []).append(job_id)
+
+    def _refuse_done(self, owner: str, key: str) -> None:
+        queued = self._before.get((owner, self.mark(owner, key) or ""))
+        if queued is not None:
+            raise ApiError(
+                409, "key_used", "this Idempotency-Key was used before the server was restarted",
+                hint="its jobs are there: GET /jobs/{id}", more={"queued": queued},
+            )  # fmt: skip
 
     async def close(self) -> None:
         """Stop those under way."""

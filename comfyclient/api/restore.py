@@ -45,10 +45,12 @@ class Found:
     Attributes:
         orders: The sessions that jobs need which are not over, by owner and url, where that takes no secret.
         untold: The jobs that have ended, and whose webhook was not taken.
+        once: The owner, mark and job of each request that must not be done twice.
     """
 
     orders: dict[tuple[str, str], SessionOrder] = field(default_factory=dict)
     untold: list[JobRecord] = field(default_factory=list)
+    once: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def restore(journal: Journal, book: JobBook, *, most: int, told: set[str]) -> Found:
@@ -62,12 +64,13 @@ def restore(journal: Journal, book: JobBook, *, most: int, told: set[str]) -> Fo
     """
     now = time.time()
     journal.prune(now - _KEPT)
-    journal.give_up_old(now - 3 * _KEPT, "nothing was heard of it for too long")
     found = Found()
     for first, last in _ours(journal, most):
         about: dict[str, Any] = last.plan[NOTE]
         record = _record(first, last, about)
         book.add(record)
+        if isinstance(about.get("once"), str) and record.state != REFUSED:
+            found.once.append((record.owner, about["once"], record.id))
         if not record.over:
             order = SessionOrder.from_json(record.url, about.get("again"))
             if order is not None:

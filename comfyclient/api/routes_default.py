@@ -106,8 +106,10 @@ async def queue(
     """
     session = hub.sessions.default(owner)
 
+    once = hub.once.mark(owner, idempotency_key)
+
     async def work() -> Json:
-        return await queued_done(lambda: hub.queueing.queue_open(session, body.iterations), body.iterations)
+        return await queued_done(lambda: hub.queueing.queue_open(session, body.iterations, once), body.iterations)
 
     return await hub.once.do(owner, idempotency_key, f"queue {session.id} {body.iterations}", work)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -177,11 +178,13 @@ async def queue(
     if body.webhook is not None:
         hub.webhooks.check(body.webhook)
 
+    once = hub.once.mark(owner, idempotency_key)
+
     async def work() -> Json:
         order = await _order(hub, found, body)
         if order is None:
-            return await queued_jobs(lambda: hub.queueing.queue_open(found, body.iterations))
-        return await queued_jobs(lambda: hub.queueing.queue(found, order))
+            return await queued_jobs(lambda: hub.queueing.queue_open(found, body.iterations, once))
+        return await queued_jobs(lambda: hub.queueing.queue(found, replace(order, once=once)))
 
     what = f"jobs {session_id} {json.dumps(body.model_dump(mode='python'), sort_keys=True)}" if idempotency_key else ""
     done: Response = await hub.once.do(owner, idempotency_key, what, work)

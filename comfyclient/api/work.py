@@ -39,6 +39,7 @@ class Order:
         front: Before all jobs that wait.
         resubmit: As in `comfyclient.ComfyClient.submit`.
         webhook: Where each end is posted.
+        once: What is kept with each job of a request that must not be done twice: see `Once.mark`.
     """
 
     workflow: Workflow
@@ -48,6 +49,7 @@ class Order:
     front: bool = False
     resubmit: Literal["never", "lost"] = "never"
     webhook: str | None = None
+    once: str | None = None
 
 
 class Partly(Exception):
@@ -100,7 +102,7 @@ class Queueing:
             batch.check(order.iterations)
             return await self._all(session, batch, order, 0, room)
 
-    async def queue_open(self, session: ApiSession, iterations: int) -> list[JobRecord]:
+    async def queue_open(self, session: ApiSession, iterations: int, once: str | None = None) -> list[JobRecord]:
         """Queue the workflow that is open in a session. Its seeds go on from where the last call left them.
 
         Raises:
@@ -111,7 +113,7 @@ class Queueing:
         opened = session.opened
         if opened is None:
             raise ApiError(400, "no_workflow", "No workflow is open. Open one first with POST /workflow/open")
-        order = Order(opened.workflow, opened.path, Changes({}), iterations)
+        order = Order(opened.workflow, opened.path, Changes({}), iterations, once=once)
         with self._room(session, iterations) as room:
             return await self._all_open(session, opened, order, room)
 
@@ -162,7 +164,7 @@ class Queueing:
     async def _one(self, session: ApiSession, prepared: Prepared, order: Order) -> JobRecord:
         about: dict[str, Any] = {
             "owner": session.owner, "session": session.id, "workflow": order.name, "webhook": order.webhook,
-            "again": session.again, "key": secrets.token_hex(16),
+            "again": session.again, "key": secrets.token_hex(16), "once": order.once,
         }  # fmt: skip
         try:
             job = await session.client.submit(prepared, front=order.front, resubmit=order.resubmit, note={NOTE: about})

@@ -316,3 +316,23 @@ async def test_an_outage_that_outlasts_all_patience_ends_with_the_truth(tmp_path
                 assert (unknown["state"], unknown["error"]["code"]) == ("unknown", "outcome_unknown")
             hold.release()
             assert (await ended(http, job["id"]))["state"] == "succeeded"
+
+
+async def test_what_was_queued_under_a_key_is_not_queued_again_by_the_next_server(emulator, tmp_path):
+    key = {"Idempotency-Key": "order-17"}
+    body = {"workflow": noise((5, "increment")), "iterations": 2}
+    async with Process(tmp_path) as server, server.client() as http:
+        session = await new_session(http, emulator.url)
+        jobs = ok(await http.post(f"{session}/jobs", json=body, headers=key), 201)["jobs"]
+        await server.kill()
+    async with Process(tmp_path) as server, server.client() as http:
+        session = await new_session(http, emulator.url)
+        answer = await http.post(f"{session}/jobs", json=body, headers=key)
+        no(answer, 409, "key_used")
+        assert answer.json()["queued"] == [job["id"] for job in jobs]
+        await all_ended(http, 2)
+        other = ok(await http.post(f"{session}/jobs", json=body, headers={"Idempotency-Key": "order-18"}), 201)["jobs"]
+        for job in other:
+            await ended(http, job["id"])
+        assert await server.end() == 0
+    assert emulator.core.number == 4
