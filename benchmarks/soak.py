@@ -7,7 +7,8 @@ what the server has in its history, what it has numbered, and what the proxy has
     python benchmarks/soak.py --url http://127.0.0.1:8188 --seed 7
 
 A job whose submission the client says has failed is submitted once more, under another id, and the server must not
-have it. Prints one JSON line and a sentence; exits with 1 if a job was lost or ran twice, or something was left.
+have it. Prints one JSON line and a sentence; exits with 1, and says why, if a job was lost or ran twice, if something
+was left, or if more outcomes stayed unknown or memory grew more than is allowed.
 """
 
 from __future__ import annotations
@@ -214,6 +215,21 @@ def judge(tally: Tally, forwarded: dict[str, int], ran: set[str], received: int)
     }
 
 
+def failings(found: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    """What is not as it has to be."""
+    bounds = {
+        "lost": 0,
+        "doubled": 0,
+        "unknown": options.unknown,
+        "tasks_left": 0,
+        "sockets_left": 0,
+        "grown_mb": options.growth,
+    }
+    values = {**found, "tasks_left": len(found["tasks_left"])}
+    bad = [f"{name}: {values[name]}, not {most}" for name, most in bounds.items() if values[name] > most]
+    return bad if found["jobs"] == options.jobs else [*bad, f"jobs: {found['jobs']}, not {options.jobs}"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--url", help="a server; by default an emulator is started")
@@ -222,6 +238,8 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=0.1, help="chance of a fault (default: 0.1)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**31), help="default: another one each time")
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds that a request may take (default: 5)")
+    parser.add_argument("--unknown", type=int, default=0, help="outcomes that may stay unknown (default: 0)")
+    parser.add_argument("--growth", type=float, default=8, help="MB by which memory may grow (default: 8)")
     options = parser.parse_args()
 
     context = multiprocessing.get_context("spawn")
@@ -241,8 +259,10 @@ def main() -> int:
         f"{found['lost']} lost, {found['doubled']} doubled, {found['unknown']} unknown; left: "
         f"{len(found['tasks_left'])} tasks, {found['sockets_left']} sockets, {found['grown_mb']} MB"
     )
-    bad = found["lost"] or found["doubled"] or found["tasks_left"] or found["sockets_left"] > 0
-    return 1 if bad or found["jobs"] != options.jobs else 0
+    bad = failings(found, options)
+    if bad:
+        print("; ".join(bad))
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

@@ -5,11 +5,21 @@ Redirects are never followed: they may lead the credential to another host, and 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient import _json
-from comfyclient._transport import JSON_CAP, USER_AGENT, NeverSentError, Reply, Transport, idle_timeout, read_reply
+from comfyclient._transport import (
+    USER_AGENT,
+    NeverSentError,
+    Reply,
+    Transport,
+    explodes,
+    idle_timeout,
+    is_transfer,
+    read_reply,
+)
 from comfyclient.auth.detect import Answer, classify, is_login_redirect, login_wanted
 from comfyclient.auth.session import unusable
 from comfyclient.errors import (
@@ -21,6 +31,7 @@ from comfyclient.errors import (
     NotComfyUI,
     ProtocolError,
 )
+from comfyclient.wire.limits import answer_limit
 
 if TYPE_CHECKING:
     import ssl
@@ -32,18 +43,25 @@ if TYPE_CHECKING:
     from comfyclient.addresses import AddressPolicy
     from comfyclient.auth.session import Session
 
-__all__ = ["JSON_CAP", "USER_AGENT", "Http", "NeverSentError", "Reply", "idle_timeout", "refusal"]
+__all__ = ["USER_AGENT", "Http", "NeverSentError", "Reply", "explodes", "idle_timeout", "refusal"]
 
 _GATEWAY_STATUSES: Final = frozenset({502, 503, 504, *range(520, 531)})
+_CALLS: Final = 64  # at a time
+_TRANSFERS: Final = 100
 _PLACEHOLDER: Final = "X-Portal-Placeholder"  # vast.ai's portal answers so, also with 200, while ComfyUI is not up
 
 
 class Http:
-    """All requests to one instance, by one pool of connections and one login."""
+    """All requests to one instance, by one pool of connections and one login.
+
+    Transfers have a share of the connections of their own: they may take hours, and no look at a job waits for them.
+    """
 
     def __init__(self, transport: Transport, session: Session) -> None:
         self._transport = transport
         self.session = session
+        self._calls = asyncio.Semaphore(_CALLS)
+        self._transfers = asyncio.Semaphore(_TRANSFERS)
 
     @property
     def base(self) -> URL:
@@ -82,7 +100,7 @@ class Http:
 
     async def get_json(self, path: str, *, params: Mapping[str, str] | None = None) -> Any:
         """GET JSON; any status but 200 raises."""
-        return (await self.get(path, params=params)).json()
+        return await (await self.get(path, params=params)).parsed()
 
     async def get(self, path: str, *, params: Mapping[str, str] | None = None) -> Reply:
         """GET; any status but 200 raises."""
@@ -110,10 +128,12 @@ class Http:
         data: bytes | Callable[[], Any] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - the library's, not a wait of ours
-        cap: int = JSON_CAP,
+        cap: int | None = None,
         safe: bool = False,
     ) -> Reply:
         """Send a request and read the answer to its end, whatever its status.
+
+        ``cap``: bytes that it may have, if they are not those of the endpoint.
 
         Raises:
             NeverSentError: No connection.
@@ -125,7 +145,8 @@ class Http:
         async with self.stream(
             method, path, params=params, data=data, headers=headers, timeout=timeout, safe=safe
         ) as response:
-            return await read_reply(response, f"{method} {path}", self.url(path, params), cap)
+            most = answer_limit(method, path) if cap is None else cap
+            return await read_reply(response, f"{method} {path}", self.url(path, params), most)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -144,6 +165,47 @@ class Http:
         A request that only the login kept from ComfyUI is sent again after one more login. ``data`` that can be read
         only once is given as a function that makes it. ``safe``: doing it twice is harmless, as it is for every GET.
         """
+        async with (
+            self.transferring() if is_transfer(timeout) else self._calling(f"{method} {path}", timeout),
+            self._sent(method, path, params, data, headers, timeout, safe=safe) as response,
+        ):
+            yield response
+
+    @contextlib.asynccontextmanager
+    async def transferring(self) -> AsyncIterator[None]:
+        """For a transfer, which may have to wait for others."""
+        async with self._transfers:
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _calling(self, request: str, timeout: aiohttp.ClientTimeout | None) -> AsyncIterator[None]:  # noqa: ASYNC109 - as above
+        """For any other call.
+
+        Raises:
+            NeverSentError: Too many others are under way, and it was not sent.
+        """
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout.total):
+                await self._calls.acquire()
+        except TimeoutError:
+            raise NeverSentError(f"{request}: {_CALLS} other calls of ours wait for {self.origin}") from None
+        try:
+            yield
+        finally:
+            self._calls.release()
+
+    @contextlib.asynccontextmanager
+    async def _sent(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        data: bytes | Callable[[], Any] | None,
+        headers: Mapping[str, str] | None,
+        timeout: aiohttp.ClientTimeout | None,  # noqa: ASYNC109 - as above
+        *,
+        safe: bool,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         for again in (False, True):
             generation = await self._enter()
             url = self.url(path, params)

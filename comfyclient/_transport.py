@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
-from comfyclient import _json
+from comfyclient import _bigjson, _json
 from comfyclient._sockets import factory
 from comfyclient._version import __version__
 from comfyclient.addresses import refused
@@ -30,6 +30,7 @@ from comfyclient.errors import (
     NotComfyUI,
     ProtocolError,
 )
+from comfyclient.wire.limits import ANSWER_MOST, is_dense
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -40,11 +41,9 @@ if TYPE_CHECKING:
     from comfyclient.addresses import AddressPolicy
     from comfyclient.auth.tls import TLS
 
-__all__ = ["JSON_CAP", "USER_AGENT", "NeverSentError", "Reply", "Transport", "idle_timeout"]
+__all__ = ["USER_AGENT", "NeverSentError", "Reply", "Transport", "explodes", "idle_timeout", "is_transfer"]
 
 USER_AGENT: Final = f"comfyclient/{__version__}"
-JSON_CAP: Final = 256 * 2**20
-"""Bytes that a JSON answer may have when decoded. Whole queues with their workflows are large."""
 
 _CONNECT_TIMEOUT: Final = 10.0
 _ERROR_CAP: Final = 1 * 2**20
@@ -75,25 +74,42 @@ class Reply:
 
         Raises:
             NotComfyUI: It is a web page.
-            ProtocolError: It is not JSON.
+            ProtocolError: It is not JSON, or JSON that takes too much memory.
         """
+        self._refuse_dense()
         try:
             return _json.loads(self.body)
         except _json.JSONError:
-            pass
-        if "html" in self.headers.get("Content-Type", "") or self.body.lstrip()[:1] == b"<":
-            raise NotComfyUI(
-                f"{self.request}: the answer is a web page, not ComfyUI's JSON",
-                hint="is the url that of ComfyUI itself? a login page in front of it looks like this too",
-            )
-        raise ProtocolError(f"{self.request}: the answer is not JSON")
+            raise self._no_json() from None
+
+    async def parsed(self) -> Any:
+        """The same, for what may be large: everything else goes on meanwhile."""
+        self._refuse_dense()
+        try:
+            return await _bigjson.loads(self.body)
+        except _json.JSONError:
+            raise self._no_json() from None
 
     def json_or_none(self) -> Any:
         """The body as JSON, or ``None``; for bodies of errors."""
+        if is_dense(self.body):
+            return None
         try:
             return _json.loads(self.body)
         except _json.JSONError:
             return None
+
+    def _refuse_dense(self) -> None:
+        if is_dense(self.body):
+            raise ProtocolError(f"{self.request}: the answer is of brackets only, and would take too much memory")
+
+    def _no_json(self) -> ComfyClientError:
+        if "html" in self.headers.get("Content-Type", "") or self.body.lstrip()[:1] == b"<":
+            return NotComfyUI(
+                f"{self.request}: the answer is a web page, not ComfyUI's JSON",
+                hint="is the url that of ComfyUI itself? a login page in front of it looks like this too",
+            )
+        return ProtocolError(f"{self.request}: the answer is not JSON")
 
 
 class Transport:
@@ -197,6 +213,7 @@ class Transport:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
+                    limit=0,  # `Http` counts: what waits in here cannot be told from what was sent
                     ssl=self._context if self._context is not None else True,
                     socket_factory=factory(self.addresses) if self.addresses is not None else None,
                 ),
@@ -210,7 +227,7 @@ class Transport:
         return self._session
 
 
-async def read_reply(response: aiohttp.ClientResponse, request: str, url: URL, cap: int = JSON_CAP) -> Reply:
+async def read_reply(response: aiohttp.ClientResponse, request: str, url: URL, cap: int = ANSWER_MOST) -> Reply:
     """Read an answer to its end.
 
     Raises:
@@ -230,7 +247,7 @@ async def _read(response: aiohttp.ClientResponse, cap: int, request: str) -> byt
         size += len(part)
         if size > cap:
             raise ProtocolError(f"{request}: the answer is larger than {cap // 2**20} MiB")
-        if _explodes(response, size):
+        if explodes(response, size):
             raise ProtocolError(f"{request}: the answer is a small one that grows without end when it is unpacked")
         parts.append(part)
     return b"".join(parts)
@@ -242,13 +259,13 @@ async def _read_some(response: aiohttp.ClientResponse, cap: int) -> bytes:
     with contextlib.suppress(aiohttp.ClientPayloadError):
         async for part in response.content.iter_any():
             body += part
-            if len(body) >= cap or _explodes(response, len(body)):
+            if len(body) >= cap or explodes(response, len(body)):
                 break
     return bytes(body[:cap])
 
 
-def _explodes(response: aiohttp.ClientResponse, size: int) -> bool:
-    """Whether a compressed body grew to ``size`` as no JSON does: a queue of equal prompts shrinks to a 70th."""
+def explodes(response: aiohttp.ClientResponse, size: int) -> bool:
+    """Whether a compressed body grew to ``size`` as nothing useful does: a queue of equal prompts shrinks to a 70th."""
     return size > _SURE and size > _RATIO * response.content.total_raw_bytes
 
 
@@ -298,3 +315,8 @@ def _reason(error: OSError) -> str:
 def idle_timeout(seconds: float) -> aiohttp.ClientTimeout:
     """For transfers: no bound on the whole, but on every silence."""
     return aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=seconds)
+
+
+def is_transfer(timeout: aiohttp.ClientTimeout | None) -> bool:
+    """Whether what is bounded so is a transfer: it may take hours."""
+    return timeout is not None and timeout.total is None

@@ -27,6 +27,7 @@ from comfyclient import job as _job
 from comfyclient import result as _result
 from comfyclient.errors import ConfigError
 from comfyclient.names import DEFAULT_TEMPLATE, Template
+from comfyclient.transfer import SAVE_CAP
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -213,6 +214,7 @@ class ComfyClient:
         patience: float = 120.0,
         stall_timeout: float | None = 600.0,
         journal: Journal | Recording | None = None,
+        max_download: int | None = SAVE_CAP,
     ) -> None:
         self._client = _async.ComfyClient(
             url,
@@ -230,6 +232,7 @@ class ComfyClient:
             patience=patience,
             stall_timeout=stall_timeout,
             journal=journal,
+            max_download=max_download,
         )
         self._portal = _Portal()
 

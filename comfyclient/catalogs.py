@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from comfyclient.errors import CatalogError, ProtocolError
@@ -17,7 +19,7 @@ __all__ = ["read_catalog"]
 _known: Final[weakref.WeakValueDictionary[tuple[bytes, str], Catalog]] = weakref.WeakValueDictionary()
 
 
-def read_catalog(reply: Reply, *, version: str, source: str) -> Catalog:
+async def read_catalog(reply: Reply, *, version: str, source: str) -> Catalog:
     """The catalog in an answer to ``GET /object_info``.
 
     Args:
@@ -32,8 +34,9 @@ def read_catalog(reply: Reply, *, version: str, source: str) -> Catalog:
     known = _known.get(key)
     if known is None:
         try:
-            known = Catalog.from_json(reply.json(), version=version, source="catalog")
+            read = partial(Catalog.from_json, await reply.parsed(), version=version, source="catalog")
+            known = await asyncio.to_thread(read)
         except CatalogError as error:
             raise ProtocolError(f"GET /object_info: the answer is not ComfyUI's ({error})") from None
-        _known[key] = known
+        known = _known.setdefault(key, known)  # another client may have been faster
     return known.named(source)

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from comfyclient import _json
 from comfyclient._http import Http
 from comfyclient._redact import Secret
 from comfyclient._transport import Transport
@@ -41,12 +42,12 @@ from comfyclient.prepare import (
 from comfyclient.queueing import Submitter, refuse_known
 from comfyclient.relay import Relayed, relay
 from comfyclient.socket import EventSocket
-from comfyclient.transfer import Transfers
+from comfyclient.transfer import SAVE_CAP, Transfers
 from comfyclient.userdata import SavedWorkflow, list_saved, read_saved
 from comfyclient.watch import Watcher
 from comfyclient.wire.answers import SystemInfo
 from comfyclient.wire.lifecycle import Cadence
-from comfyclient.wire.records import JobState
+from comfyclient.wire.records import JobState, can_be_sent
 from comfyclient.wire.summary import JobSummary
 from comfyclient.workflow.check import check as check_prompt
 from comfyclient.workflow.convert.releases import release_of
@@ -115,6 +116,8 @@ class ComfyClient:
             counts as STALLED until something does; ``None``: it never does. Loading a model may take minutes.
         journal: Where each job is written down, from before its submission to its outputs: a journal, for a run of its
             own, or a `comfyclient.recording.Recording`. Keep it open until the client is closed.
+        max_download: Bytes that a file which is saved may have, 64 GiB by default: who offers more is not trusted to
+            end. ``None``: as many as the disk takes.
 
     Raises:
         ConfigError: The url or another argument makes no sense, or two credentials exclude each other.
@@ -138,9 +141,12 @@ class ComfyClient:
         patience: float = 120.0,
         stall_timeout: float | None = 600.0,
         journal: Journal | Recording | None = None,
+        max_download: int | None = SAVE_CAP,
     ) -> None:
         if stall_timeout is not None and not stall_timeout > 0:
             raise ConfigError("stall_timeout must be more than 0 seconds, or None")
+        if max_download is not None and not max_download > 0:
+            raise ConfigError("max_download must be more than 0 bytes, or None")
         base, in_url = read_address(url)
         given = credential.over(in_url) if credential is not None else in_url
         scheme = _scheme(auth, given)
@@ -170,7 +176,7 @@ class ComfyClient:
         )
         self._keys: dict[str, Secret] = {}
         self._submitter = Submitter(self._http, self._watcher)
-        self._transfers = Transfers(self._http)
+        self._transfers = Transfers(self._http, save_cap=max_download)
         self._recording = _recording(journal)
         self._canceller = Canceller(self._http, self._watcher)
         self._instance = Instance(self._canceller, self._transfers)
@@ -235,7 +241,7 @@ class ComfyClient:
             if self._catalog is None or refresh:
                 info = await self.info()
                 reply = await self._http.get("/object_info")
-                self._catalog = read_catalog(reply, version=info.comfyui_version, source=f"catalog of {self.url}")
+                self._catalog = await read_catalog(reply, version=info.comfyui_version, source=f"catalog of {self.url}")
                 self._frontend = release_of(info.frontend_version)
                 self._catalog_at = asyncio.get_running_loop().time()
             return self._catalog
@@ -414,13 +420,14 @@ class ComfyClient:
         for name in _PAYS & extra.keys():  # masked in texts from now on
             self._keys.setdefault(str(extra[name]), Secret(str(extra[name])))
 
-        def encode(job_id: str) -> bytes:
-            return encode_prompt(sent, prompt_id=job_id, client_id=self.client_id, extra_data=extra, front=front)
+        note = dict(note) if note is not None else None
+        body = encode_prompt(sent, prompt_id=job_id, client_id=self.client_id, extra_data=extra, front=front)
 
         def again(following: Following) -> Coroutine[None, None, object]:
-            before = following.tracker.prompt_id
-            self._watcher.begin_again(following, new_prompt_id())
-            return post(following, encode(following.tracker.prompt_id), before)
+            before, once_more = following.tracker.prompt_id, new_prompt_id()
+            renamed = _renamed(body, once_more)  # as it was sent, whatever became of the caller's prompt
+            self._watcher.begin_again(following, once_more)
+            return post(following, renamed, before)
 
         async def post(following: Following, body: bytes, before: str | None = None) -> Accepted:
             def send() -> Coroutine[None, None, Accepted]:
@@ -432,7 +439,6 @@ class ComfyClient:
             about["note"] = note
             return await self._recording.submit(following, send, body=body, before=before, **about)
 
-        body = encode(job_id)
         if not self._session.worked:
             await self._reach()
         await self._socket.start()
@@ -490,6 +496,8 @@ class ComfyClient:
             JobLost: The instance does not know it.
         """
         self._check_open()
+        if not can_be_sent(prompt_id):
+            raise JobLost(f"job {prompt_id!a}: no instance has one of that id", prompt_id=prompt_id)
         look, found = await find_for_sure(self._http, prompt_id)
         if found is None:
             raise JobLost(f"job {prompt_id}: the instance does not know it", prompt_id=prompt_id)
@@ -678,6 +686,11 @@ class ComfyClient:
     async def _problems(self, prompt: Prompt, catalog: Catalog, files: list[LocalFile]) -> list[Problem]:
         found = await aside(prompt, lambda: check_prompt(prompt, catalog))
         return [problem for problem in found if not not_yet_there(problem, files)]
+
+
+def _renamed(body: bytes, prompt_id: str) -> bytes:
+    """What was posted, to be posted under another id."""
+    return _json.dumps({**_json.loads(body), "prompt_id": prompt_id}).encode()
 
 
 def _recording(journal: Journal | Recording | None) -> Recording | None:

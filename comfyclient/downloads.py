@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import aiohttp
 
-from comfyclient._http import Reply, idle_timeout, refusal
+from comfyclient._http import Reply, explodes, idle_timeout, refusal
 from comfyclient._redact import redact
 from comfyclient.errors import (
     AuthError,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from comfyclient.patience import Patience
     from comfyclient.wire.outputs import OutputRef
 
-__all__ = ["Sink", "ask", "download", "next_part", "refuse_page", "refused"]
+__all__ = ["Sink", "ask", "download", "next_part", "refuse_bomb", "refuse_page", "refused"]
 
 _CHUNK: Final = 1 * 2**20  # bytes that are worth a trip to the disk
 _GLANCE: Final = 1.0  # seconds
@@ -129,17 +129,18 @@ class _Download:
             self._trailer = Trailer()
             await self._sink.restart(encoded=head.encoded)
         protocol = response.connection.protocol if response.connection is not None else None
-        await self._pour(response.content, protocol)
+        await self._pour(response, protocol)
         framed = head.status == 200 and (head.length is not None or "Transfer-Encoding" in response.headers)
         # Without a protocol the end came together with the last bytes; a reset comes alone.
         broken = protocol is not None and isinstance(protocol.exception(), OSError)
         return self._fetch.ended(self._trailer.verdict(), framed=framed, broken=broken)
 
-    async def _pour(self, body: aiohttp.StreamReader, protocol: ResponseHandler | None) -> None:
+    async def _pour(self, response: aiohttp.ClientResponse, protocol: ResponseHandler | None) -> None:
         buffer = bytearray()
         try:
-            while data := await next_part(body, protocol, idle=self._patience.idle):
+            while data := await next_part(response.content, protocol, idle=self._patience.idle):
                 buffer += data
+                refuse_bomb(self._ref, response, self._fetch.at + len(buffer))
                 if len(buffer) >= _CHUNK:
                     await self._keep(buffer)
         except (aiohttp.ClientError, OSError):  # what came is not asked for again
@@ -200,6 +201,17 @@ def refuse_page(ref: OutputRef, response: aiohttp.ClientResponse) -> None:
         )
 
 
+def refuse_bomb(ref: OutputRef, response: aiohttp.ClientResponse, size: int) -> None:
+    """Refuse a file that grows without end when it is unpacked. ``size``: bytes of it so far.
+
+    Raises:
+        TransferError: It does. Files are asked for as they are; who packs them all the same has a reason to.
+    """
+    if "Content-Encoding" in response.headers and explodes(response, size):
+        text = f"cannot fetch {redact(ref.filename)!r}: the answer is a small one that grows without end"
+        raise TransferError(f"{text} when it is unpacked")
+
+
 def refused(http: Http, ref: OutputRef, response: aiohttp.ClientResponse) -> ComfyClientError:
     """Why a file was not given."""
     name, status = redact(ref.filename), response.status
@@ -211,4 +223,6 @@ def refused(http: Http, ref: OutputRef, response: aiohttp.ClientResponse) -> Com
         if status == 429 or status >= 500:
             return InstanceUnavailable(text)
         return TransferError(f"cannot fetch {name!r}: {text}")
+    if status in {400, 403} and http.session.worked:  # we are let in; the name leads out of its folder
+        return TransferError(f"the instance refuses to give {name!r} (HTTP {status})")
     return refusal(Reply("GET /view", response.url, status, response.headers, b""))

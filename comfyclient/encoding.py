@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient import _json
@@ -11,8 +12,6 @@ from comfyclient.errors import ConfigError, WorkflowError
 from comfyclient.workflow.prompt import is_link
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from comfyclient.workflow.prompt import Prompt
 
 __all__ = ["check_prompt_id", "encode_prompt", "new_prompt_id"]
@@ -42,18 +41,19 @@ def encode_prompt(
     """The body of ``POST /prompt``.
 
     Raises:
-        WorkflowError: The prompt holds what JSON cannot (NaN, an infinity), or a link to a node that it lacks.
+        WorkflowError: The prompt holds what is no node, what JSON cannot (NaN, an infinity), or a link to a node that
+            it lacks.
+        ConfigError: ``extra_data`` or ``client_id`` is not what ComfyUI takes.
     """
+    nodes = {node_id: _node(node_id, node) for node_id, node in prompt.nodes.items()}
     _refuse_dangling(prompt)
-    extra = dict(extra_data)
-    if prompt.workflow is not None:
-        # Only if there is one: with null in its place, the server's list of jobs breaks for everybody.
-        extra["extra_pnginfo"] = {**extra.get("extra_pnginfo", {}), "workflow": prompt.workflow}
+    if not isinstance(client_id, str):
+        raise ConfigError(f"client_id must be a text, not {client_id!r}")
     body: dict[str, Any] = {
-        "prompt": {node_id: _node(node) for node_id, node in prompt.nodes.items()},
+        "prompt": nodes,
         "prompt_id": prompt_id,
         "client_id": client_id,
-        "extra_data": extra,
+        "extra_data": _extra(extra_data, prompt.workflow),
     }
     if front:
         body["front"] = True
@@ -61,6 +61,19 @@ def encode_prompt(
         return _json.dumps(body).encode()
     except _json.JSONError as error:
         raise WorkflowError(f"the prompt cannot be sent: {error}") from None
+
+
+def _node(node_id: str, node: Any) -> dict[str, Any]:
+    """What a node may have. Without ``inputs`` it can kill the server's worker; the rest misleads its cache."""
+    if not isinstance(node_id, str) or not isinstance(node, Mapping):
+        raise WorkflowError(f"node {node_id!r} cannot be sent: an id is a text, and a node an object")
+    class_type, inputs, meta = node.get("class_type"), node.get("inputs", {}), node.get("_meta")
+    if not isinstance(class_type, str):
+        raise WorkflowError(f"node {node_id} cannot be sent: it has no class_type", node_id=node_id)
+    if not isinstance(inputs, Mapping):
+        raise WorkflowError(f"node {node_id} ({class_type}) cannot be sent: its inputs are no object", node_id=node_id)
+    kept = {"inputs": inputs, "class_type": class_type}
+    return kept | {"_meta": meta} if isinstance(meta, Mapping) else kept
 
 
 def _refuse_dangling(prompt: Prompt) -> None:
@@ -75,7 +88,16 @@ def _refuse_dangling(prompt: Prompt) -> None:
                 )
 
 
-def _node(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What a node may have. Without ``inputs`` it can kill the server's worker; the rest misleads its cache."""
-    kept = {"inputs": node.get("inputs", {}), "class_type": node["class_type"]}
-    return kept | {"_meta": node["_meta"]} if "_meta" in node else kept
+def _extra(extra_data: Any, workflow: Any) -> dict[str, Any]:
+    """What travels along. With anything but an object in these places, the server's list of jobs breaks for all."""
+    if not isinstance(extra_data, Mapping):
+        raise ConfigError("extra_data must be an object")
+    extra = dict(extra_data)
+    info = extra.get("extra_pnginfo", {})
+    if not isinstance(info, Mapping) or not isinstance(info.get("workflow", {}), Mapping):
+        raise ConfigError("extra_data: extra_pnginfo must be an object, and so must a workflow in it")
+    if workflow is not None:
+        if not isinstance(workflow, Mapping):
+            raise WorkflowError("the workflow that travels along must be an object")
+        extra["extra_pnginfo"] = {**info, "workflow": workflow}
+    return extra

@@ -4,7 +4,9 @@
 
     ComfyClientError
      ├── ConfigError              wrong settings, options or arguments
-     │    └── AddressRefused      a server must not connect to that address
+     │    ├── JournalError        the journal cannot be read or written
+     │    ├── AddressRefused      a server must not connect to that address
+     │    └── JournalError        the journal cannot be read or written
      ├── WorkflowError            a workflow cannot be read, converted, edited or is refused before sending
      │    ├── WorkflowUnreadable  not JSON, not a workflow, no such file, a picture without one
      │    ├── EditError           an address that fits nothing or too much, a value that does not fit
@@ -59,6 +61,7 @@ __all__ = [
     "JobCancelled",
     "JobFailed",
     "JobLost",
+    "JournalError",
     "LoginRefused",
     "NotComfyUI",
     "OutOfMemory",
@@ -129,11 +132,10 @@ class ComfyClientError(Exception):
     @final
     def to_json(self) -> dict[str, Any]:
         """``{"code", "message", "hint"?, …}``: the error as data, and what its class adds."""
-        body: dict[str, Any] = {"code": self.code, "message": str(self)}
+        body: dict[str, Any] = {"message": str(self)}
         if self.hint:
             body["hint"] = self.hint
-        masked: dict[str, Any] = redact_json(body | self._details())
-        return masked
+        return {"code": self.code, **redact_json(body | self._details(), names=False)}
 
     def _text(self) -> str:
         return self.message
@@ -149,6 +151,13 @@ class ConfigError(ComfyClientError):
     code = "config_invalid"
     exit_code = 2
     http_status = 400
+
+
+class JournalError(ConfigError):
+    """The journal cannot be read or written: a full disk, a damaged file, somebody else's."""
+
+    code = "journal_unusable"
+    http_status = 503
 
 
 class AddressRefused(ConfigError):

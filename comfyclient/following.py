@@ -12,6 +12,7 @@ from comfyclient.wire.messages import decode
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
+    from comfyclient.reach import OutOfReach
     from comfyclient.wire.events import JobEvent
     from comfyclient.wire.lifecycle import JobTracker
     from comfyclient.wire.progress import JobProgress
@@ -40,9 +41,13 @@ class Following:
         submission: The second submission, while it is under way.
         over: Whether following it has ended.
         failure: What `wait` raises.
+        out_of_reach: What is known of that, while the server cannot be asked about it.
     """
 
-    __slots__ = ("_audience", "_ended", "_feeds", "_unread", "again", "failure", "over", "own", "submission", "tracker")
+    __slots__ = (
+        "_at_end", "_audience", "_ended", "_feeds", "_unread", "again", "failure", "out_of_reach", "over", "own",
+        "submission", "tracker",
+    )  # fmt: skip
 
     def __init__(self, tracker: JobTracker, audience: Audience, *, own: bool, again: Again | None = None) -> None:
         self.tracker = tracker
@@ -50,10 +55,12 @@ class Following:
         self.again = again
         self.submission: asyncio.Task[None] | None = None
         self.failure: Exception | None = None
+        self.out_of_reach: OutOfReach | None = None
         self._audience = audience
         self._feeds: list[Feed] = []
         self.over = False
         self._ended: asyncio.Event | None = None
+        self._at_end: Callable[[Following], None] | None = None
         self._unread: str | None = None
 
     @property
@@ -86,6 +93,12 @@ class Following:
         if self.failure is not None:
             raise self.failure
 
+    def at_end(self, call: Callable[[Following], None]) -> None:
+        """Have this called when it has ended: at once if it has. There is one such call, which it keeps alive."""
+        self._at_end = call
+        if self.over:
+            call(self)
+
     def subscribe(self, *, previews: bool) -> Feed:
         """Add a listener. What it missed is told in short: where the job is now."""
         self._catch_up()
@@ -109,7 +122,7 @@ class Following:
 
     def restart(self, events: Iterable[JobEvent]) -> None:
         """It begins anew: forget what was heard of it."""
-        self._unread = None
+        self._unread = self.out_of_reach = None
         self.tell(events)
 
     def tell(self, events: Iterable[JobEvent]) -> None:
@@ -123,6 +136,8 @@ class Following:
             self._unread, self.over = None, True
             if self._ended is not None:
                 self._ended.set()
+            if self._at_end is not None:
+                self._at_end(self)
 
     def fail(self, error: Exception) -> None:
         """End it with an error that is not the job's: `wait` raises it."""

@@ -84,8 +84,9 @@ class Job:
     async def events(self, *, previews: bool = False) -> AsyncIterator[JobEvent]:
         """What happens to it, until its end; then the last event is `Finished`.
 
-        Who begins late is told where it is first. A slow reader misses no change of state and no output, but of
-        progress and pictures gets the latest only.
+        Who begins late is told where it is first. A slow reader misses no change of state; of progress and pictures it
+        gets the latest only, and once it is 20 000 events and files behind, no more of those that follow. The job's
+        result names all files in any case.
 
         Args:
             previews: Also pictures of what is unfinished. The job must have been queued with ``previews=True``.

@@ -7,27 +7,30 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from comfyclient._http import refusal
-from comfyclient.errors import ProtocolError
+from comfyclient._http import NeverSentError, refusal
+from comfyclient.errors import AuthError, ComfyClientError, ProtocolError
 from comfyclient.wire.lifecycle import CONFIRM_AFTER, Look, Where
-from comfyclient.wire.records import HistoryRecord, Queue, QueueItem
+from comfyclient.wire.records import HistoryRecord, Queue, QueueItem, can_be_sent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from comfyclient._http import Http
 
-__all__ = ["HistoryReader", "find", "find_for_sure", "is_known", "places_of", "read_queue"]
+__all__ = ["HistoryReader", "ask_for", "find", "find_for_sure", "is_known", "places_of", "read_queue"]
 
 _BATCH_BYTES: Final = 16 * 2**20
 _FIRST_BATCH: Final = 32
 _FEW: Final = 4  # records that are asked for one by one
+_ALONE_FOR: Final = 60.0  # seconds in which every record is, after many at once could not be had: one may be to blame
+_NO_SUCH_JOB: Final = {"error": "Job not found"}
+_WHERE: Final = {"pending": Where.PENDING, "in_progress": Where.RUNNING}
 
 
 async def read_queue(http: Http) -> tuple[Queue, int]:
     """``GET /queue``, and how many bytes the answer had: it holds every waiting prompt and workflow."""
     reply = await http.get("/queue")
-    return Queue.from_json(reply.json()), len(reply.body)
+    return Queue.from_json(await reply.parsed()), len(reply.body)
 
 
 def places_of(queue: Queue, asked_at: float, told_at: float = -math.inf) -> dict[str, Look]:
@@ -46,19 +49,34 @@ class HistoryReader:
     def __init__(self, http: Http) -> None:
         self._http = http
         self._entry_bytes = 0
+        self._alone_until = -math.inf
 
     @property
     def batch(self) -> int:
         """How many records to ask for at once, by what they weighed last time."""
+        if _now() < self._alone_until:
+            return 1
         return max(1, _BATCH_BYTES // self._entry_bytes) if self._entry_bytes else _FIRST_BATCH
 
     async def read(self, ids: Sequence[str]) -> dict[str, HistoryRecord | ProtocolError]:
         """Read the records of some jobs; ids without one are left out.
 
         A record that cannot be understood is given as the error that says so.
+
+        Raises:
+            ComfyClientError: They cannot be had. If they were many, one of them may be to blame: ask for each by
+                itself, as ``batch`` says from now on.
         """
         if len(ids) == 1:
             return _records(ids, await self._get(_path(ids[0])))
+        try:
+            return await self._read_many(ids)
+        except ComfyClientError as error:
+            if not isinstance(error, NeverSentError | AuthError):
+                self._alone_until = _now() + _ALONE_FOR
+            raise
+
+    async def _read_many(self, ids: Sequence[str]) -> dict[str, HistoryRecord | ProtocolError]:
         # The newest as many: if nobody else uses the instance, these are the ones, or those right before them.
         found: dict[str, HistoryRecord | ProtocolError] = {}
         for size in (len(ids), max(len(ids), min(4 * len(ids), self.batch))):
@@ -82,7 +100,7 @@ class HistoryReader:
 
     async def _get(self, path: str, **params: str) -> Mapping[str, Any]:
         reply = await self._http.get(path, params=params)
-        body = reply.json()
+        body = await reply.parsed()
         if not isinstance(body, dict):
             raise ProtocolError("GET /history: the answer is no object")
         if body:
@@ -95,7 +113,8 @@ def _path(prompt_id: str) -> str:
 
 
 def _records(ids: Sequence[str], body: Mapping[str, Any]) -> dict[str, HistoryRecord | ProtocolError]:
-    return {prompt_id: _record(prompt_id, body[prompt_id]) for prompt_id in ids if prompt_id in body}
+    wanted = (prompt_id for prompt_id in ids if prompt_id in body and can_be_sent(prompt_id))
+    return {prompt_id: _record(prompt_id, body[prompt_id]) for prompt_id in wanted}
 
 
 def _record(prompt_id: str, entry: Any) -> HistoryRecord | ProtocolError:
@@ -105,48 +124,61 @@ def _record(prompt_id: str, entry: Any) -> HistoryRecord | ProtocolError:
         return error
 
 
-async def find(http: Http, prompt_id: str) -> tuple[Look, QueueItem | HistoryRecord | None]:
+async def find(http: Http, prompt_id: str) -> tuple[Look, QueueItem | HistoryRecord | ProtocolError | None]:
     """Find one job: first the queue, then the history, because that is the way jobs go.
 
     Returns:
-        Where it is, and what the server has of it.
+        Where it is, and what the server has of it: the error that says so, if that cannot be understood.
     """
-    asked_at = asyncio.get_running_loop().time()
+    asked_at = _now()
     queue, _ = await read_queue(http)
     item = queue.find(prompt_id)
     if item is not None:
         return places_of(queue, asked_at)[prompt_id], item
     found = (await HistoryReader(http).read((prompt_id,))).get(prompt_id)
-    if isinstance(found, ProtocolError):
-        raise found
     if found is None:
         return Look(Where.ABSENT, asked_at), None
-    return Look(Where.ENDED, asked_at, record=found), found
+    return Look(Where.ENDED, asked_at, record=found if isinstance(found, HistoryRecord) else None), found
 
 
 async def find_for_sure(
     http: Http, prompt_id: str, *, pause: float = CONFIRM_AFTER
 ) -> tuple[Look, QueueItem | HistoryRecord | None]:
-    """`find`, but what is absent must be so twice, ``pause`` seconds apart."""
+    """`find`, but what is absent must be so twice, ``pause`` seconds apart.
+
+    Raises:
+        ProtocolError: What the server has of it cannot be understood.
+    """
     look, found = await find(http, prompt_id)
     if look.where is Where.ABSENT:
         await asyncio.sleep(pause)
         look, found = await find(http, prompt_id)
+    if isinstance(found, ProtocolError):
+        raise found
     return look, found
 
 
-async def is_known(http: Http, prompt_id: str) -> bool:
-    """Whether the instance has a job of that id, in its queue or its history.
-
-    Recent servers say so without sending their whole queue.
-    """
+async def ask_for(http: Http, prompt_id: str) -> Where | None:
+    """Where one job is. Recent servers say so without sending their whole queue; ``None``: this one does not."""
     reply = await http.request("GET", f"/api/jobs/{quote(prompt_id, safe='')}")
     body = reply.json_or_none()
-    if reply.status == 404 and isinstance(body, dict) and "error" in body:
-        return False
+    if reply.status == 404 and body == _NO_SUCH_JOB:  # any other 404 may be that of a server without such a path
+        return Where.ABSENT
     if reply.status == 200 and isinstance(body, dict) and body.get("id") == prompt_id:
-        return True
+        status = body.get("status")
+        return _WHERE.get(status, Where.ENDED) if isinstance(status, str) else Where.ENDED
     if 300 <= reply.status < 400 or reply.status in {401, 403, 407}:
         raise refusal(reply)
-    look, _ = await find(http, prompt_id)  # an older one, or one whose jobs cannot be listed
-    return look.where is not Where.ABSENT
+    return None
+
+
+async def is_known(http: Http, prompt_id: str) -> bool:
+    """Whether the instance has a job of that id, in its queue or its history."""
+    where = await ask_for(http, prompt_id)
+    if where is None:  # an older one, or one whose jobs cannot be listed
+        where = (await find(http, prompt_id))[0].where
+    return where is not Where.ABSENT
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -174,6 +174,8 @@ class Submitter:
             return None, error
         self._kept = True
         self._watcher.accepted(following)
+        if isinstance(found, ProtocolError):  # whatever it says, it is there; whoever waits for the job is told
+            return Accepted(following.tracker.prompt_id, 0), None
         self._watcher.learn(following, look)
         return Accepted(following.tracker.prompt_id, found.number), None
 

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import hashlib
 import logging
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -28,6 +29,7 @@ __all__ = ["JobRecording", "Recording"]
 
 _T = TypeVar("_T")
 _SUCCEEDED: Final = "succeeded"
+_NOTHING: Final[Mapping[str, SavedOutput]] = {}
 # It may be queued: an answer that makes no sense, or names another job, does not say that it is not.
 _DOUBTFUL: Final = (OutcomeUnknown, ProtocolError)
 _log = logging.getLogger("comfyclient.journal")
@@ -66,13 +68,18 @@ class Recording:
         self._told = told
         self._runs: dict[bool, str] = {}  # what is submitted once more is none of the jobs that were planned
         self._jobs: dict[str, JobRecording] = {}
+        # What succeeded is known as long as somebody could still save it: nobody may ever want to.
+        self._succeeded: weakref.WeakValueDictionary[str, JobRecording] = weakref.WeakValueDictionary()
         self._tasks: set[asyncio.Future[Any]] = set()
         self._said: set[str] = set()
         self._thread: ThreadPoolExecutor | None = None
 
     def job(self, prompt_id: str) -> JobRecording | None:
-        """What is written of a job; ``None`` if it is none of ours."""
-        return self._jobs.get(prompt_id)
+        """What is written of a job; ``None`` if it is none of ours, or over.
+
+        One that succeeded is over when nobody has its `Job` or its `Result` any more; the journal keeps it open.
+        """
+        return self._jobs.get(prompt_id) or self._succeeded.get(prompt_id)
 
     def adopt(self, entry: Entry, *, wanted: bool = True) -> JobRecording:
         """Go on with a job that this journal has claimed. Files of it that are whole are not fetched again.
@@ -119,7 +126,7 @@ class Recording:
         sent_id = following.tracker.prompt_id
         lost = self._jobs.get(before) if before is not None else None
         if lost is not None:
-            self._later(self.journal.ended, before, "lost")
+            self.later(self.journal.ended, before, "lost")
         body_digest = hashlib.sha256(body).hexdigest()
         about = {"url": url, "client_id": client_id, "body_digest": body_digest, "name": self._name}
         plan = {**self._plan, **(note or {}), "seeds": dict(seeds)}
@@ -132,7 +139,7 @@ class Recording:
             if following.tracker.known:  # whoever submitted it was stopped; it is followed all the same
                 self._accepted(job, sent_id, following)
             elif isinstance(error, ComfyClientError) and not isinstance(error, _DOUBTFUL):
-                self._later(self.journal.refused, sent_id, str(error))
+                self.later(self.journal.refused, sent_id, str(error))
             raise
         await asyncio.shield(self._accepted(job, sent_id, following))
         return answer
@@ -173,7 +180,7 @@ class Recording:
         self._jobs.pop(job.prompt_id, None)
         job.goes_by(following.tracker.prompt_id, sent_id)
         self._jobs[job.prompt_id] = job
-        written = self._later(self.journal.accepted, sent_id, job.prompt_id)
+        written = self.later(self.journal.accepted, sent_id, job.prompt_id)
         self.follow(following)
         return written
 
@@ -182,11 +189,7 @@ class Recording:
         job = self._jobs.get(following.tracker.prompt_id)
         if job is not None and not job.followed:
             job.followed = True
-            self._keep(asyncio.ensure_future(self._until_ended(job, following)))
-
-    async def _until_ended(self, job: JobRecording, following: Following) -> None:
-        await following.ended.wait()
-        await job.ended(str(following.tracker.state))
+            following.at_end(job.over)
 
     async def close(self) -> None:
         """Write what is still to be written: the run is over."""
@@ -194,7 +197,7 @@ class Recording:
             done, _ = await asyncio.wait(self._tasks)
             self._tasks -= done
         for run_id in self._runs.values() if self._told else ():
-            await self._later(self.journal.finish, run_id)
+            await self.later(self.journal.finish, run_id)
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.shutdown()
@@ -209,12 +212,20 @@ class Recording:
     def drop(self, job: JobRecording) -> None:
         """Nothing is left to write of it."""
         self._jobs.pop(job.prompt_id, None)
+        self._succeeded.pop(job.prompt_id, None)
+
+    def let_go(self, job: JobRecording) -> None:
+        """It succeeded, and what is left to write of it is up to whoever has it."""
+        if self._jobs.pop(job.prompt_id, None) is not None:
+            self._succeeded[job.prompt_id] = job
 
     async def write(self, call: Callable[..., Any], *args: Any) -> None:
         """Do it after what was to be written before; a failure is logged. It is done even if this is cancelled."""
-        await asyncio.shield(self._later(call, *args))
+        await asyncio.shield(self.later(call, *args))
 
-    def _later(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[None]:
+    def later(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[None]:
+        """The same, without waiting for it."""
+
         def work() -> None:
             try:
                 call(*args)
@@ -242,7 +253,7 @@ class Recording:
 
 
 class JobRecording:
-    """What is written of one job: one of this run, or a claimed one.
+    """What is written of one job: one of this run, or a claimed one. There are as many as open jobs: it is small.
 
     Args:
         recording: Where.
@@ -251,35 +262,60 @@ class JobRecording:
 
     Attributes:
         prompt_id: The job.
-        mark: What begins the tokens of its unfinished files: see `part_mark`.
         followed: Whether its end will be written.
         files: Its outputs that are worth keeping; set by whoever knows its record.
     """
 
+    __slots__ = (
+        "__weakref__", "_found", "_given_up", "_have", "_recording", "_sent_id", "_wanted", "files", "followed",
+        "prompt_id",
+    )  # fmt: skip
+
     def __init__(self, recording: Recording, *, wanted: bool, found: Collection[SavedOutput] = ()) -> None:
         self._recording = recording
-        self._journal = recording.journal
         self._wanted = wanted
-        self._found = {output.key: output for output in found}
-        self._have: set[str] = set()
+        self._found = {output.key: output for output in found} if found else _NOTHING
+        self._have: frozenset[str] = frozenset()
         self._given_up = False
-        self.prompt_id = self.mark = ""
+        self.prompt_id = self._sent_id = ""
         self.followed = False
         self.files: tuple[Mapping[str, Any], ...] = ()
 
     def goes_by(self, prompt_id: str, sent_id: str) -> None:
         """Its id, and the one that it was posted with."""
-        self.prompt_id, self.mark = prompt_id, part_mark(sent_id)
+        self.prompt_id, self._sent_id = prompt_id, sent_id
+
+    @property
+    def mark(self) -> str:
+        """What begins the tokens of its unfinished files: see `part_mark`."""
+        return part_mark(self._sent_id)
+
+    def over(self, following: Following) -> None:
+        """It is followed no further. Where nobody knows how it ended, somebody may follow it again."""
+        state = str(following.tracker.state)
+        self.followed = state in ENDS
+        self._end(state)
 
     async def ended(self, state: str) -> None:
         """How it ended. What is no end by the instance's record is not written: the job stays open."""
+        written = self._end(state)
+        if written is not None:
+            await asyncio.shield(written)
+
+    def _end(self, state: str) -> asyncio.Future[None] | None:
         if state not in ENDS or self._given_up:
-            return
-        await self._recording.write(self._journal.ended, self.prompt_id, state)
-        if state != _SUCCEEDED:
-            self._recording.drop(self)
-        elif not self._wanted:
-            await self.saved()
+            return None
+        if state == _SUCCEEDED and self._wanted:
+            self._recording.let_go(self)
+            return self._recording.later(self._journal.ended, self.prompt_id, state)
+        self._recording.drop(self)
+        if state == _SUCCEEDED:
+            return self._recording.later(self._save)
+        return self._recording.later(self._journal.ended, self.prompt_id, state)
+
+    @property
+    def _journal(self) -> Journal:
+        return self._recording.journal
 
     async def accepted(self) -> None:
         """A claimed one was found at the instance."""
@@ -327,7 +363,7 @@ class JobRecording:
             return None
         if not output.placed:
             self.write_output(ref, output.path, output.size, output.sha256, placed=True)
-        self._have.add(output.key)
+        self._have |= {output.key}
         return output.path
 
     def write_output(self, ref: Mapping[str, Any], path: Path, size: int, sha256: str | None, *, placed: bool) -> None:
@@ -338,7 +374,7 @@ class JobRecording:
         except ComfyClientError as error:
             self._recording.trouble(error)
         if placed:
-            self._have.add(output_key(ref))
+            self._have |= {output_key(ref)}
 
 
 class _Witness:

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from comfyclient.downloads import ask, next_part, refuse_page, refused
+from comfyclient.downloads import ask, next_part, refuse_bomb, refuse_page, refused
 from comfyclient.errors import InstanceUnavailable
 
 if TYPE_CHECKING:
@@ -65,10 +65,14 @@ async def _body(http: Http, ref: OutputRef, response: aiohttp.ClientResponse) ->
     """The file.
 
     Raises:
+        TransferError: It grows without end when it is unpacked.
         InstanceUnavailable: It broke off. A body whose length nobody said ends like a whole one even if it is reset.
     """
     protocol = response.connection.protocol if response.connection is not None else None
+    size = 0
     while part := await next_part(response.content, protocol, idle=_IDLE):
+        size += len(part)
+        refuse_bomb(ref, response, size)
         yield part
     if protocol is not None and isinstance(protocol.exception(), OSError):
         raise InstanceUnavailable(f"{http.origin}: the connection broke while {ref.filename!r} was fetched")

@@ -15,6 +15,7 @@ from comfyclient._version import __version__
 from comfyclient.errors import TransferError
 from comfyclient.files import PartFile, make_folders
 from comfyclient.names import DEFAULT_TEMPLATE, Template, alternatives, safe_name
+from comfyclient.threads import in_thread
 from comfyclient.wire.outputs import OutputRef, TextOutput
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ class Result:
             finally:
                 part.discard()
 
-        return await asyncio.to_thread(write)
+        return await in_thread(write)
 
     def _values(self, output: Output, number: int) -> dict[str, str | int]:
         """What the fields of a template stand for."""

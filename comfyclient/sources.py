@@ -83,13 +83,15 @@ class Source:
         """Open it. ``on_read`` is called, in any thread, each time that a part of it is read.
 
         Raises:
-            TransferError: It cannot be read, or is not what was measured any more.
+            TransferError: It cannot be read, or is not what was measured any more, at the beginning or at the end.
         """
         if isinstance(self.content, bytes):
             yield _Bytes(self.content, on_read)
             return
-        with self._file(self.content) as raw, _File(raw, on_read) as file:
+        # Who reads it may close it, and it is looked at once more behind that.
+        with self._file(self.content) as raw, _File(io.FileIO(raw.fileno(), closefd=False), on_read) as file:
             yield file
+            self._check(raw, self.content, self.size)
 
     @contextlib.contextmanager
     def _file(self, path: Path) -> Iterator[io.FileIO]:

@@ -43,8 +43,7 @@ async def at_storage(
         TransferError: One storage names the next, without end.
         ComfyClientError: As of `Transport.send`.
     """
-    bare = Transport(timeout=http.timeout, trust_env=http.trust_env, addresses=http.addresses)
-    try:
+    async with http.transferring(), _bare(http) as bare:
         for _ in range(_HOPS):
             async with bare.send("GET", url, headers=headers, timeout=idle_timeout(idle)) as response:
                 target = stored_at(response)
@@ -52,6 +51,13 @@ async def at_storage(
                     yield response
                     return
                 url = target
+    raise TransferError("the storage of the instance redirects without end")
+
+
+@contextlib.asynccontextmanager
+async def _bare(http: Http) -> AsyncIterator[Transport]:
+    bare = Transport(timeout=http.timeout, trust_env=http.trust_env, addresses=http.addresses)
+    try:
+        yield bare
     finally:
         await bare.close()
-    raise TransferError("the storage of the instance redirects without end")

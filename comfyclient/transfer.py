@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from comfyclient.downloads import download
 from comfyclient.errors import TransferError
 from comfyclient.files import PartFile, make_folders
 from comfyclient.names import alternatives
 from comfyclient.patience import Patience
+from comfyclient.threads import in_thread
 from comfyclient.uploads import Uploads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from comfyclient._http import Http
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from comfyclient.wire.answers import Uploaded
     from comfyclient.wire.outputs import OutputRef
 
-__all__ = ["Transfers"]
+__all__ = ["SAVE_CAP", "Transfers"]
 
-_T = TypeVar("_T")
+SAVE_CAP: Final = 64 * 2**30
+"""Bytes that a file which is saved may have, if nobody says otherwise: an answer that never ends fills no disk."""
+
 _READ_CAP: Final = 1 * 2**30
 _ENCODED_CAP: Final = 32 * 2**20
 
@@ -46,7 +48,7 @@ class Transfers:
         *,
         patience: Patience | None = None,
         read_cap: int = _READ_CAP,
-        save_cap: int | None = None,
+        save_cap: int | None = SAVE_CAP,
     ) -> None:
         self._http = http
         self._uploads = Uploads(http)
@@ -162,12 +164,13 @@ class _File:
     async def write(self, data: bytes) -> None:
         self._size += len(data)
         if self._cap is not None and self._size > self._cap:
-            raise _too_large(self._name, self._cap, "it is still on the instance")
-        await _in_thread(partial(self._write, data))
+            hint = "it is still on the instance; ComfyClient(max_download=…) takes larger ones"
+            raise _too_large(self._name, self._cap, hint)
+        await in_thread(partial(self._write, data))
 
     async def place(self, names: Iterable[str], *, overwrite: bool) -> Path:
         """Give it its name: see `PartFile.place`."""
-        return await _in_thread(partial(self._place, names, overwrite=overwrite))
+        return await in_thread(partial(self._place, names, overwrite=overwrite))
 
     def _write(self, data: bytes) -> None:
         self._begin()
@@ -185,17 +188,3 @@ class _File:
 
 def _too_large(name: str, cap: int, hint: str) -> TransferError:
     return TransferError(f"{name!r} is larger than {cap / 2**20:g} MiB", hint=hint)
-
-
-async def _in_thread(work: Callable[[], _T]) -> _T:
-    """Run it in a thread, to its end even if the caller is cancelled: else its file would be closed under it."""
-    running = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            with contextlib.suppress(asyncio.CancelledError):  # once is enough, and it is passed on below
-                await asyncio.wait((running,))
-        if not running.cancelled():
-            running.exception()  # seen
-        raise

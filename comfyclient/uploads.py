@@ -11,9 +11,11 @@ from comfyclient.errors import ComfyClientError, TransferError
 from comfyclient.names import safe_name
 from comfyclient.posting import ANSWER_CAP, SMALL, post_file
 from comfyclient.sources import Source
+from comfyclient.storage import stored_at
 from comfyclient.wire.limits import megabytes, upload_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from comfyclient._http import Http
@@ -39,18 +41,48 @@ class Uploads:
     async def upload(
         self, content: Path | bytes, *, name: str | None, subfolder: str, kind: str, overwrite: bool, patience: Patience
     ) -> Uploaded:
-        """Send it, unless it was: see `Transfers.upload`."""
+        """Send it, unless it is there: see `Transfers.upload`."""
         source = await asyncio.to_thread(Source.measure, content)
         await self._refuse_too_large(source)
+        fields = {"type": kind, "subfolder": subfolder, "overwrite": "true" if overwrite else "false"}
+        if name is not None:
+            return await self._send(source, _remote_name(name), fields, patience)
         digest = await asyncio.to_thread(source.digest)
-        target = _remote_name(source.name(digest) if name is None else name)
-        key = kind, subfolder, digest, target.rpartition(".")[2] if name is None else target
+        target = _remote_name(source.name(digest))
+        key = kind, subfolder, digest, target.rpartition(".")[2]
+        before = self._sent.get(key)
+        if before is not None and not overwrite and await self._is_there(before, source.size):
+            return before
+        async with self._gate(key):
+            now = self._sent.get(key)
+            if overwrite or now is None or now is before:  # else somebody else has sent it meanwhile
+                now = self._sent[key] = await self._send(source, target, fields, patience)
+            return now
+
+    async def _send(self, source: Source, target: str, fields: Mapping[str, str], patience: Patience) -> Uploaded:
         # Servers look for a free name and write the file in two steps: one at a time for each name.
-        async with self._gate(key if name is None else (kind, subfolder, target)):
-            if key not in self._sent or overwrite:
-                fields = {"type": kind, "subfolder": subfolder, "overwrite": "true" if overwrite else "false"}
-                self._sent[key] = await post_file(self._http, source, target, fields, patience)
-            return self._sent[key]
+        async with self._gate((fields["type"], fields["subfolder"], target)):
+            if fields["overwrite"] == "true":  # even if it comes to nothing: what was there may be gone
+                self._forget(target)
+            return await post_file(self._http, source, target, fields, patience)
+
+    def _forget(self, name: str) -> None:
+        """Whatever is called so, in any folder: one may have several names."""
+        for key, sent in tuple(self._sent.items()):
+            if sent.name.casefold() == name.casefold():
+                del self._sent[key]
+
+    async def _is_there(self, sent: Uploaded, size: int) -> bool:
+        """Whether a file that was sent is there still: an instance may have been set up anew, or been tidied."""
+        params = {"filename": sent.name, "subfolder": sent.subfolder, "type": sent.type}
+        headers = {"Accept-Encoding": "identity"}
+        try:
+            async with self._http.stream("HEAD", "/view", params=params, headers=headers, safe=True) as response:
+                told = response.headers.get("Content-Length")
+                whole = told is None or "Content-Encoding" in response.headers or told == str(size)
+                return stored_at(response) is not None or (response.status == 200 and whole)
+        except ComfyClientError:  # what is wrong there, the upload itself will meet and say
+            return False
 
     def _gate(self, key: tuple[str, ...]) -> asyncio.Lock:
         return self._gates.setdefault(key, asyncio.Lock())

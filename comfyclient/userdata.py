@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from comfyclient._http import refusal
 from comfyclient.errors import ProtocolError, WorkflowUnreadable
+from comfyclient.wire.records import can_be_sent
 from comfyclient.workflow.document import Workflow
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ async def list_saved(http: Http) -> list[SavedWorkflow]:
 def _saved(entry: Any) -> SavedWorkflow | None:
     about = entry if isinstance(entry, dict) else {"path": entry}
     path = about.get("path")
-    if not isinstance(path, str) or not path.lower().endswith(".json") or path.rpartition("/")[2].startswith("."):
+    if not isinstance(path, str) or not can_be_sent(path):
+        return None
+    if not path.lower().endswith(".json") or path.rpartition("/")[2].startswith("."):
         return None
     modified = _number(about.get("modified"))
     if modified is not None and modified > 1e11:  # milliseconds, since 0.33
@@ -85,6 +88,8 @@ async def read_saved(http: Http, path: str) -> Workflow:
     Raises:
         WorkflowUnreadable: There is none of that name, or it is no workflow.
     """
+    if not can_be_sent(path):
+        raise WorkflowUnreadable(f"{path!a}: no instance has a workflow of that name")
     name = quote(f"{_FOLDER}/{path}", safe="")  # one segment: ComfyUI wants the slashes encoded
     reply = await http.request("GET", f"/userdata/{name}", cap=_CAP)
     if reply.status in {400, 403, 404}:

@@ -1,7 +1,7 @@
 """The one who looks: follows every open job of a client with one socket and one poll.
 
 Messages from the socket are hints. The record is read for all jobs at once: one ``GET /queue`` tells which
-still wait or run, and jobs that ended together are fetched together from the history.
+still wait or run, and jobs that ended together are fetched together from the history: see `comfyclient.looking`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import math
 import re
 from typing import TYPE_CHECKING, Final
 
-from comfyclient.errors import AuthError, ComfyClientError, ConfigError, OutcomeUnknown, ProtocolError
+from comfyclient.errors import ComfyClientError, ConfigError, OutcomeUnknown, ProtocolError
 from comfyclient.following import Audience, Following
-from comfyclient.look import HistoryReader, places_of, read_queue
-from comfyclient.wire.lifecycle import Cadence, JobTracker, Look, Where
+from comfyclient.looking import Looker
+from comfyclient.wire.lifecycle import Cadence, JobTracker, Look
 from comfyclient.wire.messages import Malformed, Preview, Progress, decode, peek
-from comfyclient.wire.records import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from comfyclient._http import Http
     from comfyclient.following import Again
@@ -30,15 +29,7 @@ __all__ = ["Watcher"]
 
 _GATHER: Final = 0.1  # seconds to wait for more ends before the history is asked, if many jobs are open
 _FEW: Final = 4  # open jobs below which nothing is waited for
-# The queue comes with every prompt and workflow in it. Beyond so many bytes it is not read at any time: at most so
-# many bytes a second, and a third of the time.
-_LARGE_QUEUE: Final = 256 * 2**10
-_QUEUE_RATE: Final = 4 * 2**20
 _END: Final = re.compile('"node": ?null')
-_BACKOFF: Final = (0.25, 0.5, 1.0, 2.0, 5.0)
-# One refusal may be a proxy's mood. So many looks in a row, over so many seconds, mean that we are not let in.
-_REFUSALS: Final = 3
-_REFUSED_FOR: Final = 5.0
 _DEAF_AFTER: Final = 0.9  # seconds in which jobs move and the socket tells of none
 _TYPE: Final = re.compile(r'\{"type": ?"([^"\\]{1,200})"')
 _OF_JOBS: Final = frozenset({
@@ -53,7 +44,8 @@ class Watcher:
     Args:
         http: The session of the instance.
         cadence: How often to look at jobs of which nothing is heard.
-        patience: Seconds in which every look fails, after which jobs end as UNKNOWN.
+        patience: Seconds in which every look for a job fails and no message tells of it, after which it ends as
+            UNKNOWN.
         stall_timeout: Seconds in which nothing moves, after which jobs count as STALLED; ``None``: they never do.
         on_deaf: Called when jobs move of which the socket should tell and does not.
 
@@ -72,17 +64,15 @@ class Watcher:
         stall_timeout: float | None = None,
     ) -> None:
         self._http = http
-        self._history = HistoryReader(http)
         self._cadence = cadence
-        self._patience = patience
         self._stall_timeout = stall_timeout
         self._on_deaf = on_deaf
         self.deaf = self.strange = 0
         self._untold_since: float | None = None
-        self._told_at = -math.inf  # when the server told of any job, ours or not
         self._closed = False
         self._audience = Audience()
         self._open: dict[str, Following] = {}
+        self._looker = Looker(http, self._open, patience=patience, learn=self.learn, settle=self._settle)
         self._ended: dict[str, None] = {}  # open jobs whose record should be there by now, in order
         self._ended_first_at = 0.0
         self._hearing = False
@@ -93,12 +83,6 @@ class Watcher:
         self._wake = asyncio.Event()
         self._wake_at = math.inf  # the earliest wish of a job that is not in _ended
         self._asleep_until = math.inf
-        self._failing_since: float | None = None
-        self._failures = 0
-        self._refused_since: float | None = None
-        self._refusals = 0
-        self._not_before = 0.0
-        self._queue_not_before = 0.0
 
     # What the client does
 
@@ -179,6 +163,7 @@ class Watcher:
     def learn(self, following: Following, look: Look) -> None:
         """Somebody looked for it."""
         now = _now()
+        following.out_of_reach = None
         untold = self._hearing and following.own and following.tracker.untold(look)
         self._settle(following, following.tracker.on_look(look, now))
         if untold:
@@ -234,9 +219,10 @@ class Watcher:
             prompt_id = self._progress_of  # old servers do not say whose it is, but the progress before it does
         following = self._open.get(prompt_id) if prompt_id is not None else None
         now = _now()
-        self._told_at = now if prompt_id is not None else self._told_at
+        self._looker.told_at = now if prompt_id is not None else self._looker.told_at
         if following is None:
             return
+        self._heard(following)
         events = following.tracker.on_message(message, now)
         if (wish := following.tracker.wish) is not None and wish.record_only and wish.at <= now:
             self._ended_first_at = self._ended_first_at if self._ended else now
@@ -260,11 +246,12 @@ class Watcher:
             return self._audience.preview_listeners == 0
         if head.type == "progress_state" and head.prompt_id is not None:
             self._tells_all = True
-            self._told_at = _now()
+            self._looker.told_at = _now()
             following = self._open.get(head.prompt_id)
             if following is None or following.listened:
                 return following is None
-            following.tell(following.tracker.heard(self._told_at))
+            self._heard(following)
+            following.tell(following.tracker.heard(self._looker.told_at))
             following.put_aside(frame)
             return True
         if head.type == "executing":
@@ -274,24 +261,22 @@ class Watcher:
             return self._tells_all and not self._audience.listeners
         return head.type == "executed" and not self._audience.listeners
 
+    @staticmethod
+    def _heard(following: Following) -> None:
+        if following.out_of_reach is not None:
+            following.out_of_reach.heard()
+
     # The looking
 
     async def _run(self) -> None:
         while True:
             await self._sleep()
-            try:
-                asked = await self._look()
-            except ComfyClientError as error:
-                self._failed(error)
-            else:
-                if asked:
-                    self._failing_since, self._failures, self._not_before = None, 0, 0.0
-                    self._refused_since, self._refusals = None, 0
+            await self._look()
 
     async def _sleep(self) -> None:
         while True:
             self._wake.clear()
-            self._asleep_until = max(self._next_at(), self._not_before)
+            self._asleep_until = max(self._next_at(), self._looker.not_before)
             delay = self._asleep_until - _now()
             if delay <= 0:
                 return
@@ -309,65 +294,35 @@ class Watcher:
         enough = len(self._open) < _FEW or len(self._ended) * 2 >= len(self._open)
         return min(at, self._ended_first_at + (0.0 if enough else _GATHER))
 
-    async def _look(self) -> bool:
-        """Look at whatever is due. Returns whether there was anything."""
+    async def _look(self) -> None:
+        """Look at whatever is due."""
         now = _now()
         self._judge(now)
-        due = [f for f in self._open.values() if (wish := f.tracker.wish) is not None and wish.at <= now]
+        due = [following for following in self._open.values() if self._looker.due_at(following) <= now]
         by_record = dict.fromkeys(self._ended)
         by_record |= {f.tracker.prompt_id: None for f in due if (w := f.tracker.wish) is not None and w.record_only}
-        in_queue = [f for f in due if f.tracker.prompt_id not in by_record] if now >= self._queue_not_before else []
+        in_queue = [following for following in due if following.tracker.prompt_id not in by_record]
         self._ended.clear()
-        try:
-            await self._look_at_history(tuple(by_record), Where.NO_RECORD, now)
-            if in_queue:
-                await self._look_at_queue(in_queue)
-        finally:
-            self._plan()
-        return bool(by_record or in_queue)
+        if by_record or in_queue:
+            await self._looker.look(by_record, in_queue)
+        self._plan()
 
-    async def _look_at_queue(self, due: Sequence[Following]) -> None:
-        asked_at = _now()
-        queue, size = await read_queue(self._http)
-        if size > _LARGE_QUEUE:
-            now = _now()
-            self._queue_not_before = now + max(size / _QUEUE_RATE, 2 * (now - asked_at))
-        places = places_of(queue, asked_at, self._told_at)
-        for prompt_id, following in tuple(self._open.items()):
-            if prompt_id in places:
-                self.learn(following, places[prompt_id])
-        gone = [f.tracker.prompt_id for f in due if f.tracker.prompt_id not in places]
-        await self._look_at_history(gone, Where.ABSENT, asked_at)
-
-    async def _look_at_history(self, ids: Sequence[str], missing: Where, asked_at: float) -> None:
-        batch = self._history.batch
-        for start in range(0, len(ids), batch):
-            part = ids[start : start + batch]
-            found = await self._history.read(part)
-            for prompt_id in part:
-                following = self._open.get(prompt_id)
-                if following is None:
-                    continue
-                record = found.get(prompt_id)
-                if isinstance(record, ProtocolError):
-                    following.fail(record)
-                    self._settle(following, ())
-                else:
-                    where = missing if record is None else Where.ENDED
-                    self.learn(following, Look(where, asked_at, record=record))
+    def _fail(self, following: Following, error: Exception) -> None:
+        following.fail(error)
+        self._settle(following, ())
 
     def _settle(self, following: Following, events: Iterable[JobEvent]) -> None:
         """After a tracker was fed: pass on, let go of what has ended, note when it wants to look."""
         following.tell(events)
         if following.tracker.lost and following.again is not None:
-            self._submit_again(following, following.again(following))
-        prompt_id, wish = following.tracker.prompt_id, following.tracker.wish
+            self._submit_again(following, following.again)
+        prompt_id = following.tracker.prompt_id
         if following.over:
             self._drop(following)
         elif self._open.get(prompt_id) is not following:
             return
-        elif wish is not None and prompt_id not in self._ended:
-            self._wake_at = min(self._wake_at, wish.at)
+        elif prompt_id not in self._ended:
+            self._wake_at = min(self._wake_at, self._looker.due_at(following))
         self._hurry()
 
     def _hurry(self) -> None:
@@ -397,7 +352,12 @@ class Watcher:
             self.on_connection(up=False)
             self._on_deaf()
 
-    def _submit_again(self, following: Following, work: Coroutine[None, None, object]) -> None:
+    def _submit_again(self, following: Following, again: Again) -> None:
+        try:
+            work = again(following)
+        except Exception as error:  # noqa: BLE001 - it was lost, and is; no other job is concerned
+            following.tell(following.tracker.not_resubmitted(str(error)))
+            return
         task = asyncio.create_task(self._see_through(following, work), name="comfyclient-again")
         following.submission = task
         self._submitting_again.add(task)
@@ -415,39 +375,14 @@ class Watcher:
             else:
                 self._settle(following, tracker.not_resubmitted(str(error)))
         except Exception as error:  # noqa: BLE001 - whoever waits for the job must hear of it
-            following.fail(error)
-            self._settle(following, ())
+            self._fail(following, error)
         finally:
             following.submission = None
 
     def _plan(self) -> None:
         """Find the earliest wish anew."""
-        self._wake_at = math.inf
-        for prompt_id, following in self._open.items():
-            wish = following.tracker.wish
-            if wish is not None and prompt_id not in self._ended:
-                at = wish.at if wish.record_only else max(wish.at, self._queue_not_before)
-                self._wake_at = min(self._wake_at, at)
-
-    def _failed(self, error: ComfyClientError) -> None:
-        """A look failed: the next one later, and after too long none."""
-        now = _now()
-        self._failing_since = now if self._failing_since is None else self._failing_since
-        self._not_before = now + _BACKOFF[min(self._failures, len(_BACKOFF) - 1)]
-        self._failures += 1
-        if self._barred(error, now) or now - self._failing_since >= self._patience:
-            # What is being submitted has somebody who finds out about it.
-            accepted = [f for f in self._open.values() if f.tracker.state is not JobState.SUBMITTING]
-            self._give_up(str(error), accepted)
-
-    def _barred(self, error: ComfyClientError, now: float) -> bool:
-        """Whether we are not let in any more."""
-        if not isinstance(error, AuthError):
-            self._refused_since, self._refusals = None, 0
-            return False
-        self._refused_since = now if self._refused_since is None else self._refused_since
-        self._refusals += 1
-        return self._refusals >= _REFUSALS and now - self._refused_since >= _REFUSED_FOR
+        wishes = (self._looker.due_at(job) for prompt_id, job in self._open.items() if prompt_id not in self._ended)
+        self._wake_at = min(wishes, default=math.inf)
 
     def _give_up(self, reason: str, followings: Iterable[Following]) -> None:
         for following in followings:

@@ -265,8 +265,8 @@ def resume(
 def forget(ids: tuple[str, ...], url: str | None, all_ended: bool) -> int:
     """Remove jobs from the journal on this machine, so that `jobs resume` no longer looks for them.
 
-    Nothing changes at the instance, and no file is removed. Jobs that have ended are forgotten after 30 days, and those
-    that nobody asked for in 90 days are given up.
+    Nothing changes at the instance, and no file is removed. Jobs that have ended are forgotten after 30 days; what is
+    still to be done stays until it is done, or forgotten here.
     """
     if bool(ids) + (url is not None) + all_ended != 1:
         raise click.UsageError("say which: ID..., --url URL or --all-ended")

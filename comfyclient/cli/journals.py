@@ -18,7 +18,6 @@ __all__ = ["journal_if_possible", "journal_if_there", "own_journal"]
 
 _DAY: Final = 86400.0
 _KEPT: Final = 30 * _DAY  # what has ended, in seconds
-_AWAITED: Final = 90 * _DAY  # what has not
 _OFF: Final = frozenset({"0", "no", "off", "false"})
 
 
@@ -77,7 +76,6 @@ def _opened(app: App) -> Iterator[Journal]:
     from comfyclient.journal import Journal
 
     with Journal.open(app.journal_folder()) as journal:
-        now = time.time()
-        journal.prune(now - _KEPT)
-        journal.give_up_old(now - _AWAITED, "nobody asked for it in 90 days")
+        # Of what is still to be done nothing is ever dropped by the clock: that may be wrong.
+        journal.prune(time.time() - _KEPT)
         yield journal

@@ -58,7 +58,7 @@ def run(app: App, options: ResumeOptions) -> int:
         if options.only_list:
             _list(app, [entry for entry in entries if entry.open], runs)
             return 0
-        jobs = _claimed(journal, entries)
+        jobs = _claimed(journal, entries, named=bool(options.ids))
         _close_unwanted(journal, jobs)
         mine = [job for job in jobs if job.given is None]
         remove_unfinished(mine)
@@ -134,9 +134,10 @@ def _time(seconds: float) -> str:
     return f"{dt.datetime.fromtimestamp(seconds, dt.UTC).astimezone():%Y-%m-%d %H:%M}"
 
 
-def _claimed(journal: Journal, entries: Sequence[Entry]) -> list[Resumed]:
-    """All of them; what is done, or another process has, is marked."""
-    claim = journal.claim(entry.prompt_id for entry in entries if entry.open)
+def _claimed(journal: Journal, entries: Sequence[Entry], *, named: bool) -> list[Resumed]:
+    """All of them; what is done, or another process has, is marked. What was given up has to be named."""
+    left = [entry.prompt_id for entry in entries if entry.open or (named and entry.phase is Phase.GIVEN_UP)]
+    claim = journal.claim(left, given_up=named)
     mine = {entry.prompt_id: entry for entry in claim.entries}
     jobs = []
     for number, entry in enumerate(entries, start=1):

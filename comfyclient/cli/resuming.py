@@ -108,6 +108,9 @@ class Resuming:
         if followed.result is not None and not resumed.plan.known:
             command = f"comfyclient jobs download {resumed.id} --url {client.url}"
             self._app.note(f"{resumed.label}: its outputs are on the instance: {command}")
+            self._app.note(f"hint: if nobody wants them: comfyclient jobs forget {resumed.id}")
+        elif resumed.outcome is Outcome.NOT_FETCHED:
+            self._app.tell(f"hint: if they cannot be had any more: comfyclient jobs forget {resumed.id}")
 
     def _fetch(self, resumed: Resumed) -> Fetch | None:
         outputs = resumed.plan.outputs

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from comfyclient.errors import ConfigError
+from comfyclient.errors import ConfigError, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -288,19 +288,19 @@ def explaining(path: Path) -> Iterator[None]:
         raise _explained(path, error) from None
 
 
-def _damaged(path: Path, what: str) -> ConfigError:
-    return ConfigError(
+def _damaged(path: Path, what: str) -> JournalError:
+    return JournalError(
         f"the journal {path} is damaged ({what}); it was left alone",
         hint="move it away to begin a new one; `comfyclient jobs list` shows what the instance knows",
     )
 
 
-def _explained(path: Path, error: sqlite3.Error) -> ConfigError:
+def _explained(path: Path, error: sqlite3.Error) -> JournalError:
     code = _code(error)
     if isinstance(error, UnsoundRow) or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return _damaged(path, str(error))
     reason, hint = _REASONS.get(code, (str(error), None))
-    return ConfigError(f"cannot use the journal {path}: {reason}", hint=hint)
+    return JournalError(f"cannot use the journal {path}: {reason}", hint=hint)
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -36,7 +36,7 @@ class Phase(enum.StrEnum):
     REFUSED = "refused"
     """It was never queued: the instance said so, or it was never sent."""
     GIVEN_UP = "given_up"
-    """Nobody will look for it again; `Entry.reason` says why."""
+    """Nobody will look for it again, unless they claim it by its name; `Entry.reason` says why."""
 
 
 _BEFORE: Final[Mapping[Phase, frozenset[Phase]]] = {

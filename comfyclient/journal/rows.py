@@ -17,10 +17,26 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping
 
-__all__ = ["OPEN", "Standing", "base_address", "checked_id", "kept", "plan_text", "read_entries", "read_standing"]
+__all__ = [
+    "OPEN",
+    "REOPEN",
+    "Standing",
+    "base_address",
+    "checked_id",
+    "kept",
+    "plan_text",
+    "read_entries",
+    "read_standing",
+]
 
 OPEN: Final = f"(phase IN ('submitting', 'accepted') OR (phase = 'ended' AND state = '{SUCCEEDED}'))"
 """`Entry.open`, in SQL."""
+
+REOPEN: Final = """
+    UPDATE jobs SET reason = NULL, phase = CASE WHEN state IS NOT NULL THEN 'ended'
+        WHEN sent_id != prompt_id THEN 'accepted' ELSE 'submitting' END
+    WHERE prompt_id = :id AND phase = 'given_up' AND owner IS NULL"""
+"""One that was given up is again as little as is known of it for sure: perhaps it was never queued."""
 
 _MAX_ID: Final = 256  # characters; servers that choose ids choose UUIDs
 _MAX_TEXT: Final = 1000  # characters

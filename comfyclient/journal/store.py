@@ -15,7 +15,16 @@ from comfyclient.errors import ConfigError, ProtocolError
 from comfyclient.journal.database import connect, explaining, prepare_file, refuse_newer, transaction
 from comfyclient.journal.entries import ENDS, Claim, Entry, Holder, Phase, Run, SavedOutput, is_news, output_key
 from comfyclient.journal.owners import OwnerLock, is_alive, tokens
-from comfyclient.journal.rows import OPEN, base_address, checked_id, kept, plan_text, read_entries, read_standing
+from comfyclient.journal.rows import (
+    OPEN,
+    REOPEN,
+    base_address,
+    checked_id,
+    kept,
+    plan_text,
+    read_entries,
+    read_standing,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -261,8 +270,13 @@ class Journal:
                 read_entries(database, "WHERE prompt_id = :id", {"id": checked_id(prompt_id)}, self._token), None
             )
 
-    def claim(self, ids: Iterable[str]) -> Claim:
-        """Take jobs over, to finish them: those that are open and that no living process looks after."""
+    def claim(self, ids: Iterable[str], *, given_up: bool = False) -> Claim:
+        """Take jobs over, to finish them: those that are open and that no living process looks after.
+
+        Args:
+            ids: The jobs.
+            given_up: Whether those that were given up are open again.
+        """
         mine: list[Entry] = []
         held: dict[str, Holder] = {}
         with self._transaction() as database:
@@ -270,6 +284,8 @@ class Journal:
             self._free_the_dead(database)
             for prompt_id in dict.fromkeys(map(checked_id, ids)):
                 values = {"id": prompt_id}
+                if given_up:
+                    database.execute(REOPEN, values)
                 for entry in read_entries(database, f"WHERE prompt_id = :id AND {OPEN}", values, self._token):
                     if entry.holder is not None:
                         held[prompt_id] = entry.holder
@@ -328,23 +344,6 @@ class Journal:
             removed = sum(database.execute("DELETE FROM jobs WHERE run_id = ?", run).rowcount for run in runs)
             database.executemany("DELETE FROM runs WHERE run_id = ?", runs)
             return removed
-
-    def give_up_old(self, older_than: float, reason: str) -> int:
-        """Give up the jobs of which something is left to do, and nothing has been done for long.
-
-        Args:
-            older_than: The time before which anything was done last, in seconds since 1970.
-            reason: Why nobody will look for them again.
-
-        Returns:
-            How many they were.
-        """
-        with self._transaction() as database:
-            self._free_the_dead(database)
-            return database.execute(
-                f"UPDATE jobs SET phase = ?, reason = ?, updated = ? WHERE {OPEN} AND updated < ? AND owner IS NULL",  # noqa: S608 - ours
-                (Phase.GIVEN_UP.value, kept(reason), self._clock(), older_than),
-            ).rowcount
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -1,4 +1,4 @@
-"""How large an upload may be: what ComfyUI says of itself, and what is known of a proxy before it. No I/O."""
+"""How large an upload may be, by what ComfyUI says and what is known of proxies; and how large an answer. No I/O."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["Limit", "megabytes", "told_limit", "upload_limit"]
+__all__ = ["ANSWER_MOST", "Limit", "answer_limit", "is_dense", "megabytes", "told_limit", "upload_limit"]
+
+ANSWER_MOST: Final = 256 * 2**20
+"""Bytes that the largest answers may have when decoded: queues with all their workflows, catalogs."""
 
 _CLOUDFLARE: Final = 100 * 2**20  # https://developers.cloudflare.com/workers/platform/limits/#request-limits
 _TUNNEL: Final = ".trycloudflare.com"
 _TOLD: Final = re.compile(rb"size ([0-9]{1,15}) exceeded")
+_SMALL: Final = 8 * 2**20
+_LARGE: Final = 64 * 2**20  # one job with its workflow; the choices of every wrong input; a user's list of files
+_ANSWERS: Final = (
+    (re.compile(r"/(api/)?(queue|history|object_info)"), ANSWER_MOST),
+    (re.compile(r"/(api/)?(history|jobs|object_info)/.+|/(api/)?(prompt|userdata)"), _LARGE),
+)
+_FEW: Final = 4 * 2**20  # bytes whose values find room, however many they are
+_SPARSE: Final = 8  # bytes for each list, and for each half of an object, that honest answers have at least
 _AROUND: Final = "copy the file into the instance's input folder in another way, and name it in the workflow"
 
 
@@ -46,6 +57,23 @@ def told_limit(body: bytes, host: str, headers: Mapping[str, str]) -> Limit | No
 def megabytes(size: int) -> str:
     """``"104.8 MB"``: enough to see which of two sizes is the larger one."""
     return f"{size / 2**20:.1f} MB"
+
+
+def answer_limit(method: str, path: str) -> int:
+    """Bytes that the answer to a call may have when decoded. ``path``: below the prefix, as ``"/queue"``."""
+    if method == "POST" and not path.endswith("/prompt"):
+        return _SMALL  # commands are answered with next to nothing
+    if method == "GET" and path == "/prompt":
+        return _SMALL
+    return next((most for known, most in _ANSWERS if known.fullmatch(path)), _SMALL)
+
+
+def is_dense(body: bytes) -> bool:
+    """Whether JSON text is nothing but brackets, and would take a multiple of what others of its size take in memory.
+
+    ``[],`` is 3 bytes of text and 60 in memory; ComfyUI's own answers have a list or an object in about 20 bytes.
+    """
+    return len(body) > _FEW and (body.count(b"[") + 2 * body.count(b"{")) * _SPARSE > len(body)
 
 
 def _own(features: Any) -> Limit | None:

@@ -6,6 +6,8 @@ meanwhile would be glued to the beginning of the old one. What a 206 holds is th
 
 from __future__ import annotations
 
+import datetime as dt
+import email.utils
 import enum
 import re
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerHead", "ContentRange", "Fetch", "Take"]
 
 _RANGE: Final = re.compile(r"bytes\s+(?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)", re.ASCII | re.IGNORECASE)
+_SETTLED: Final = dt.timedelta(seconds=60)
 _STRIDE: Final = 2**16
 _RESTARTS: Final = 3
 
@@ -54,7 +57,8 @@ class AnswerHead:
         status: The HTTP status.
         length: Bytes of the body; ``None`` if the head does not say.
         etag: The ETag, if it is a strong one: only that stands for the very same bytes.
-        modified: Last-Modified, as text.
+        modified: Last-Modified, as text, if by then the file had long been as it is. It tells seconds only: of one that
+            has just been written there may be two contents with the same date (RFC 9110, 8.8.2.2).
         range: Content-Range, if it makes sense.
         encoded: Whether the body is compressed. Places in it are then not those in the file.
     """
@@ -75,10 +79,19 @@ class AnswerHead:
             status,
             int(length) if counted else None,
             etag if re.fullmatch(r'"[^"]*"', etag) else None,
-            headers.get("Last-Modified") or None,
+            _settled(headers.get("Last-Modified", ""), headers.get("Date", "")),
             ContentRange.parse(headers.get("Content-Range", "")),
             headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"},
         )
+
+
+def _settled(modified: str, now: str) -> str | None:
+    """A date of change that stands for the content: it was well before the answer, by the server's own clock."""
+    try:
+        age = email.utils.parsedate_to_datetime(now) - email.utils.parsedate_to_datetime(modified)
+    except (ValueError, TypeError, OverflowError):  # neither dates, nor of one kind
+        return None
+    return modified if age >= _SETTLED else None
 
 
 class Take(enum.Enum):
@@ -113,6 +126,7 @@ class Fetch:
         self.total: int | None = None
         self.in_doubt = False
         self._first = AnswerHead(0)
+        self._seen: tuple[str | None, int] | None = None  # what ended at which length, and nobody said whether whole
         self._retries = retries
         self._failures = 0
         self._restarts = 0
@@ -130,7 +144,7 @@ class Fetch:
     def judge(self, head: AnswerHead) -> Take:
         """The head of the answer to a request with these `headers`."""
         in_doubt, self.in_doubt = self.in_doubt, False
-        if head.status == 200 and in_doubt and self._may_be_this(head):
+        if head.status == 200 and in_doubt and self._is_this(head):
             return Take.NOTHING
         if head.status == 200:
             self._begin(head)
@@ -165,8 +179,12 @@ class Fetch:
             return self.at == self.total
         if framed or verdict is not Verdict.UNKNOWN:
             return framed or verdict is Verdict.WHOLE
-        self.in_doubt = not broken and self._goes_on()
-        return not broken and not self.in_doubt
+        if broken:
+            return False
+        # Sent twice by a server without ranges, and with the same end: nothing speaks against it any more.
+        seen, self._seen = self._seen, (self._first.etag, self.at)
+        self.in_doubt = self._goes_on() and seen != self._seen
+        return not self.in_doubt
 
     def failed(self) -> bool:
         """The body broke off, or no answer came. Returns whether to ask again."""
@@ -209,6 +227,6 @@ class Fetch:
         whole = self.total is None and part is not None and part.total == self.at
         return whole and head.etag in {None, self._first.etag}
 
-    def _may_be_this(self, head: AnswerHead) -> bool:
-        """A server without ranges: nothing speaks against what came."""
-        return head.length in {None, self.at} and head.etag == self._first.etag
+    def _is_this(self, head: AnswerHead) -> bool:
+        """A server without ranges: what it would send now is as long as what came."""
+        return head.length == self.at and head.etag == self._first.etag

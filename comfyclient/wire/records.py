@@ -6,6 +6,7 @@ A job's fate is what is written here, never what the socket said.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,7 +15,10 @@ from comfyclient.errors import ProtocolError
 from comfyclient.wire.messages import ExecutionError, read_execution_error, read_milliseconds, read_number
 from comfyclient.wire.outputs import MAX_OUTPUTS, OutputRef, TextOutput, find_outputs
 
-__all__ = ["HistoryRecord", "JobState", "OutputRef", "Queue", "QueueItem", "TextOutput", "read_history"]
+__all__ = ["HistoryRecord", "JobState", "OutputRef", "Queue", "QueueItem", "TextOutput", "can_be_sent"]
+
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 class JobState(enum.StrEnum):
@@ -89,7 +93,7 @@ class Queue:
         """Read the body of ``GET /queue``, whose pending items come in no order.
 
         One job's odd entry must not hide the others: what cannot be read of it is left out, and the entry itself
-        if it has no id.
+        if it has no id that could be sent.
 
         Raises:
             ProtocolError: It is not what ComfyUI answers.
@@ -98,15 +102,6 @@ class Queue:
             raise ProtocolError("GET /queue: the answer is no object")
         pending = sorted(_items(body, "queue_pending"), key=lambda item: (item.number, item.prompt_id))
         return cls(tuple(_items(body, "queue_running")), tuple(pending))
-
-    def position(self, prompt_id: str) -> int | None:
-        """Jobs that run or wait before it; ``0`` if it runs, ``None`` if it is not in the queue."""
-        if any(item.prompt_id == prompt_id for item in self.running):
-            return 0
-        for index, item in enumerate(self.pending):
-            if item.prompt_id == prompt_id:
-                return index + len(self.running)
-        return None
 
     def find(self, prompt_id: str) -> QueueItem | None:
         """The job's item, running or pending."""
@@ -121,7 +116,7 @@ def _items(body: Mapping[str, Any], key: str) -> list[QueueItem]:
 
 
 def _queue_item(entry: Any) -> QueueItem | None:
-    if not isinstance(entry, list) or len(entry) < 2 or not isinstance(entry[1], str) or not entry[1]:
+    if not isinstance(entry, list) or len(entry) < 2 or not isinstance(entry[1], str) or not can_be_sent(entry[1]):
         return None
     number, prompt_id, nodes, extra = _prompt_parts(entry)
     return QueueItem(
@@ -255,15 +250,9 @@ class _Log:
         return JobState.CANCELLED if self.interrupted else JobState.FAILED
 
 
-def read_history(body: Any) -> dict[str, HistoryRecord]:
-    """Read the body of ``GET /history`` or ``GET /history/{id}``: by prompt_id, in the order of completion.
-
-    Raises:
-        ProtocolError: It is not what ComfyUI answers.
-    """
-    if not isinstance(body, Mapping):
-        raise ProtocolError("GET /history: the answer is no object")
-    return {str(prompt_id): HistoryRecord.from_json(str(prompt_id), entry) for prompt_id, entry in body.items()}
+def can_be_sent(text: str) -> bool:
+    """Whether it can stand in a request. JSON may hold half a character, which no encoding takes."""
+    return bool(text) and _HALF.search(text) is None
 
 
 def _workflow(extra_data: Mapping[str, Any]) -> dict[str, Any] | None:

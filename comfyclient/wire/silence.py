@@ -37,15 +37,15 @@ class Silence:
         """A look found the job waiting. Returns whether anything has moved since the one before it.
 
         Args:
-            position: How many are before it.
+            position: How many are before it; ``None``: the look could not tell, so they may have moved.
             running: Those that run.
             told_at: When the server told of any job last.
             asked_at: When the look was sent.
         """
         before, self._ahead = self._ahead, (position, running)
-        if before == self._ahead and told_at <= self._moved_at:
+        if position is not None and before == self._ahead and told_at <= self._moved_at:
             return False
-        self.moved(max(told_at, asked_at) if before != self._ahead else told_at)
+        self.moved(max(told_at, asked_at) if position is None or before != self._ahead else told_at)
         return True
 
     def lasts(self, asked_at: float) -> float | None:

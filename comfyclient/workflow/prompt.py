@@ -111,11 +111,14 @@ def _read_node(node_id: str, node: Any, source: str) -> dict[str, Any]:
 
 
 def is_link(value: Any) -> bool:
-    """Whether an input's value is a link ``[node id, output slot]``."""
+    """Whether an input's value is a link ``[node id, output slot]``, as ComfyUI sees it: any number is a slot.
+
+    So is a truth value, to which JSON's ``true`` and ``false`` are read there as here.
+    """
     if not isinstance(value, list) or len(value) != 2:
         return False
     node_id, slot = value
-    return isinstance(node_id, str) and isinstance(slot, int) and not isinstance(slot, bool)
+    return isinstance(node_id, str) and isinstance(slot, int | float)
 
 
 def _kind(value: Any) -> str:

@@ -99,10 +99,13 @@ class TestWithoutEvents:
             job = await comfy.queue(picture(), prompt_id=prompt_id)
             assert (await job.result()).outputs
 
-    async def test_a_server_that_cannot_be_asked_any_more(self, proxy):
+    async def test_a_server_that_cannot_be_asked_any_more(self, proxy, monkeypatch):
+        prompt_id = str(uuid.uuid4())
+        monkeypatch.setattr("comfyclient.client.new_prompt_id", lambda: prompt_id)
         async with ComfyClient(proxy.url, patience=0.3, poll_interval=0.05) as comfy:
             proxy.refuse_sockets = 502
-            proxy.answer("GET", "/queue", times=10**9, status=502)
+            for path in ("/queue", f"/api/jobs/{prompt_id}", f"/history/{prompt_id}"):
+                proxy.answer("GET", path, times=10**9, status=502)
             job = await comfy.submit(picture())
             with pytest.raises(OutcomeUnknown, match="502"):
                 await job.result()
@@ -116,7 +119,7 @@ class TestWithoutEvents:
         async with ComfyClient(proxy.url, poll_interval=0.05) as comfy:
             job = await comfy.submit(slow(steps=4, size=256))
             with monkeypatch.context() as patch:
-                patch.setattr("comfyclient.watch.read_queue", broken)
+                patch.setattr("comfyclient.looking.read_queue", broken)
                 with pytest.raises(ZeroDivisionError):
                     await job.result()
             assert (await (await comfy.submit(picture())).result()).outputs

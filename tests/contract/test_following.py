@@ -85,7 +85,7 @@ class TestRefusedLooks:
             assert (await job.result()).outputs
 
     async def test_a_refusal_that_lasts_ends_what_was_accepted_and_nothing_else(self, proxy, monkeypatch):
-        monkeypatch.setattr("comfyclient.watch._REFUSED_FOR", 0.2)
+        monkeypatch.setattr("comfyclient.looking._REFUSED_FOR", 0.2)
         monkeypatch.setattr("comfyclient.wire.submission.SETTLE", 0.05)
         proxy.refuse_sockets = 502
         async with ComfyClient(proxy.url, poll_interval=0.05) as comfy:

@@ -1,6 +1,7 @@
 """What a client writes into its journal, and when. Runs on the emulator and on a real ComfyUI."""
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -195,6 +196,35 @@ async def test_what_is_not_over_when_the_client_is_closed_stays_open(server_url,
     assert phases(journal) == [(Phase.ACCEPTED, None)]
     async with ComfyClient(server_url) as comfy:
         await comfy.cancel(job.id)
+
+
+async def test_to_wait_for_the_end_of_a_job_takes_no_task(journal):
+    async with Emulator() as emulator, ComfyClient(emulator.url, journal=journal) as comfy:
+        hold = emulator.faults.hold("EmptyImage")
+        first = await comfy.submit(picture())
+        await hold.reached()
+        before = len(asyncio.all_tasks())
+        jobs = [first, *[await comfy.submit(picture()) for _ in range(20)]]
+        assert len(asyncio.all_tasks()) < before + 20
+        hold.release()
+        await asyncio.gather(*(job.wait() for job in jobs))
+    assert phases(journal) == [(Phase.ENDED, "succeeded")] * 21
+
+
+async def test_of_a_job_that_succeeded_nothing_is_kept_when_nobody_has_it(server_url, journal, tmp_path):
+    recording = Recording(journal)
+    async with ComfyClient(server_url, journal=recording) as comfy:
+        kept = await (await comfy.submit(picture())).result()
+        dropped = await comfy.submit(picture())
+        dropped_id = dropped.id
+        await dropped.wait()
+        del dropped
+        gc.collect()
+        assert recording.job(dropped_id) is None
+        assert recording.job(kept.prompt_id) is not None
+        await kept.save(tmp_path / "out")
+        assert recording.job(kept.prompt_id) is None
+        assert [entry.prompt_id for entry in journal.open_entries()] == [dropped_id]
 
 
 # Outputs.

@@ -390,6 +390,30 @@ async def test_what_cannot_be_written_stays_to_be_done(cli, tmp_path):
     assert (await cli("jobs", "resume")).code == 0
 
 
+async def test_of_outputs_that_are_gone_it_is_said_how_to_be_done_with_them(cli, tmp_path, proxy):
+    queued = await cli("queue", write(tmp_path, picture()), "--no-wait", "-o", "out", url=proxy.url)
+    prompt_id = queued.out.strip()
+    proxy.answer("GET", "/view", times=100, status=404)
+    found = await cli("jobs", "resume")
+    assert found.code == 7
+    assert f"comfyclient jobs forget {prompt_id}" in found.err
+    assert (await cli("jobs", "forget", prompt_id)).code == 0
+    assert (await cli("jobs", "resume")).code == 0
+
+
+async def test_one_that_was_given_up_is_finished_if_it_is_named(cli, tmp_path, journal):
+    queued = await cli("queue", write(tmp_path, picture()), "--no-wait", "-o", "out")
+    prompt_id = queued.out.strip()
+    with journal() as opened:
+        opened.claim([prompt_id])
+        opened.give_up(prompt_id, "nobody asked for it in 90 days")
+    found = await cli("jobs", "resume", "--json")
+    assert [job["outcome"] for job in found.json["jobs"]] == ["done_before"]
+    found = await cli("jobs", "resume", prompt_id, "--json")
+    assert (found.code, found.json["jobs"][0]["outcome"]) == (0, "finished")
+    assert len(files(tmp_path / "out")) == 1
+
+
 # Who has a job.
 
 
@@ -556,5 +580,5 @@ async def test_the_journal_does_not_grow_without_end(cli, tmp_path, journal, ser
     await cli("jobs", "resume", "--list")
     assert {entry.prompt_id: entry.phase for entry in entries(journal)} == {
         "new-done": Phase.ENDED,
-        "old-open": Phase.GIVEN_UP,
+        "old-open": Phase.ACCEPTED,
     }

@@ -19,7 +19,6 @@ REF = OutputRef("1", "images", "bomb.png")
 
 async def save(comfy):
     with tempfile.TemporaryDirectory() as folder:
-        comfy._transfers.save_cap = 300 * 2**20
         await comfy.download(REF, f"{folder}/bomb.png")
 
 

@@ -80,19 +80,28 @@ class Chunked(HttpToxic):
         return [Cut("close")] if self.end == "cut" else [Send(b"no size\r\n"), Cut("close")]
 
 
+def without_range(event):
+    """A request, or a piece of one, that asks for all of a file."""
+    return re.sub(rb"(?i)\r\nrange:[^\r]*", b"", event.raw) if isinstance(event, Head) else event.raw
+
+
 @dataclass
 class Unframed(HttpToxic):
     """The answer does not tell its length, and the connection ends behind ``at`` bytes of its body.
 
-    ``without``: headers that are left out too.
+    ``without``: headers that are left out too. ``ranges``: whether the server knows them.
     """
 
     at: int = 2**60
     how: str = "close"
     without: tuple = ()
+    ranges: bool = True
 
     def begin(self):
         self.left = self.at
+
+    def request(self, event):
+        return [Send(event.raw if self.ranges else without_range(event))]
 
     def response(self, event):
         if isinstance(event, Head):
@@ -123,21 +132,24 @@ class Stall(HttpToxic):
 
 @dataclass
 class NoRanges(HttpToxic):
-    """The server knows no ranges; each answer is cut behind ``at`` bytes of its body, if that is given."""
+    """The server knows no ranges; each answer is cut behind ``at`` bytes of its body, if that is given.
+
+    ``without``: headers that are left out. ``headers``: those that are put in their place.
+    """
 
     at: int | None = None
     without: tuple = field(default=())
+    headers: dict = field(default_factory=dict)
 
     def begin(self):
         self.left = self.at
 
     def request(self, event):
-        raw = event.raw
-        return [Send(re.sub(rb"(?i)\r\nrange:[^\r]*", b"", raw) if isinstance(event, Head) else raw)]
+        return [Send(without_range(event))]
 
     def response(self, event):
         if isinstance(event, Head):
-            return [Send(edit_head(event.raw, headers=dict.fromkeys(self.without)))]
+            return [Send(edit_head(event.raw, headers={**dict.fromkeys(self.without), **self.headers}))]
         if self.left is None or event.part is not Part.BODY:
             return [Send(event.raw)]
         sent = event.raw[: self.left]

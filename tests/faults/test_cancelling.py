@@ -24,7 +24,7 @@ from comfyclient.emulator import Emulator
 from ..contract.prompts import image, picture, save, slow  # noqa: TID252
 from .http_toxics import Answer, Lose, Stale
 from .proxy import FaultProxy
-from .submitting import following, held_up, tasks
+from .submitting import WithoutId, following, held_up, tasks
 from .toxics import Latency, ResetPeer
 
 JSON = {"Content-Type": "application/json"}
@@ -191,9 +191,7 @@ async def test_a_command_that_may_have_been_acted_upon(proxied, emulator):
 async def test_jobs_that_begin_before_the_command_arrives(proxied, emulator, monkeypatch):
     async with client(proxied) as comfy:
         first, fourth = emulator.faults.hold("EmptyImage"), emulator.faults.hold("ImageInvert")
-        invert = {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}}
-        held = Prompt({"1": image(), "2": invert, "3": save("2")})
-        jobs = [await comfy.submit(held if n == 3 else picture()) for n in range(10)]
+        jobs = [await comfy.submit(held_at_invert() if n == 3 else picture()) for n in range(10)]
         await first.reached()
         command = comfy._canceller._command
 
@@ -233,6 +231,208 @@ async def test_a_record_that_makes_no_sense(proxied):
         proxied.on("GET", f"/history/{job.id}", Answer(200, JSON, json.dumps({job.id: 5})), times=None)
         states = await comfy.cancel_all([job.id, other.id])
         assert states == {job.id: JobState.UNKNOWN, other.id: JobState.SUCCEEDED}
+
+
+@pytest.mark.parametrize("many", [0, 1])
+async def test_one_that_ended_while_others_were_queued_behind_it(proxied, emulator, many):
+    """The client has last heard that it waits behind those of others; all its own behind it are cancelled."""
+    async with client(proxied, poll_interval=600) as comfy, ComfyClient(emulator.url) as other:
+        proxied.on("GET", "/ws", Answer(404), times=None)  # it hears of nothing
+        hold = emulator.faults.hold()
+        theirs = [await other.submit(picture()) for _ in range(5)]
+        ended = await comfy.submit(picture())
+        await hold.reached()
+        await comfy._canceller._look([ended.id])
+        assert ended.progress.queue_position == 5
+        long = emulator.faults.hold("ImageInvert")
+        hold.release()
+        theirs.append(await other.submit(held_at_invert()))
+        await long.reached()
+        behind = [await comfy.submit(picture()) for _ in range(3 + 10 * many)]
+        states = await comfy.cancel_all([ended.id, *(job.id for job in behind)])
+        assert states.pop(ended.id) is JobState.SUCCEEDED
+        assert set(states.values()) == {JobState.CANCELLED}
+        assert (await ended.result(60)).outputs
+        long.release()
+        assert {await job.wait() for job in theirs} == {JobState.SUCCEEDED}
+
+
+@pytest.mark.parametrize("others", [0, 40])
+async def test_of_each_that_is_gone_the_history_is_asked(proxied, emulator, monkeypatch, others):
+    """Between the look and the command all of them run, the last as well; and many of others."""
+    async with client(proxied) as comfy, ComfyClient(emulator.url) as other:
+        await (await comfy.submit(picture())).wait()
+        first = emulator.faults.hold("EmptyImage")
+        theirs = [await other.submit(picture()) for _ in range(others + 1)]
+        await first.reached()
+        jobs = [await comfy.submit(picture()) for _ in range(8)]
+        command = comfy._canceller._command
+
+        async def late(path, body):
+            first.release()
+            await emulator_idle(emulator)
+            await command(path, body)
+
+        monkeypatch.setattr(comfy._canceller, "_command", late)
+        states = await comfy.cancel_all([job.id for job in jobs])
+        assert set(states.values()) == {JobState.SUCCEEDED}
+        assert {await job.wait() for job in [*jobs, *theirs]} == {JobState.SUCCEEDED}
+
+
+async def test_so_many_that_ended_that_each_is_asked_for(proxied, emulator, monkeypatch):
+    monkeypatch.setattr("comfyclient.recent._MOST", 8)
+    async with client(proxied) as comfy:
+        await (await comfy.submit(picture())).wait()
+        hold = emulator.faults.hold()
+        jobs = [await comfy.submit(picture()) for _ in range(6)]
+        await hold.reached()
+        states = await comfy.cancel_all([job.id for job in jobs[1:]])
+        assert set(states.values()) == {JobState.CANCELLED}
+        hold.release()
+        assert await jobs[0].wait() is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("which", [{"nth": 1}, {"nth": 2}, {"times": None}], ids=str)
+async def test_a_history_that_cannot_be_understood_keeps_nothing_on_the_queue(proxied, emulator, which):
+    async with client(proxied) as comfy, ComfyClient(emulator.url) as other:
+        hold = emulator.faults.hold()
+        jobs = [await other.submit(picture()) for _ in range(7)]
+        await hold.reached()
+        proxied.on("GET", "/history", Answer(200, JSON, "[]"), **which)
+        if "nth" in which:
+            states = await comfy.cancel_all([job.id for job in jobs[1:]])
+            assert set(states.values()) == {JobState.CANCELLED}
+        else:
+            with pytest.raises(ProtocolError, match="the answer is no object"):
+                await comfy.cancel_all([job.id for job in jobs[1:]])
+        assert emulator.core.queue.remaining == 1
+        hold.release()
+        assert await jobs[0].wait() is JobState.SUCCEEDED
+
+
+async def test_more_than_are_remembered(proxied, emulator, monkeypatch):
+    monkeypatch.setattr("comfyclient.cancelling._REMEMBERED", 5)
+    async with client(proxied) as comfy, ComfyClient(emulator.url) as other:
+        async with held_up(other, slow()):
+            jobs = [await other.submit(picture()) for _ in range(12)]
+            states = await comfy.cancel_all(job.id for job in jobs)
+        assert set(states.values()) == {JobState.CANCELLED}
+
+
+async def test_one_that_is_just_being_submitted(proxied, emulator, monkeypatch):
+    """Its id is known to who gave it. It is cancelled behind its submission, even if that comes to nothing."""
+    async with client(proxied) as comfy:
+        hold = emulator.faults.hold()
+        running = await comfy.submit(picture())
+        await hold.reached()
+        ids = [str(uuid.uuid4()) for _ in range(2)]
+        posts = HeldBack(comfy, monkeypatch)
+        jobs = [asyncio.create_task(comfy.submit(picture(), prompt_id=prompt_id)) for prompt_id in ids]
+        await posts.reached(2)
+        cancellation = asyncio.create_task(comfy.cancel_all(ids))
+        await waits(cancellation, comfy, ids)
+        jobs[1].cancel()
+        posts.release()
+        assert await cancellation == {ids[0]: JobState.CANCELLED, ids[1]: JobState.LOST}
+        assert await (await jobs[0]).wait() is JobState.CANCELLED
+        hold.release()
+        assert await running.wait() is JobState.SUCCEEDED
+        assert not set(ids) & set(emulator.core.queue.history)
+        with pytest.raises(asyncio.CancelledError):
+            await jobs[1]
+
+
+async def test_one_that_is_being_submitted_once_more_where_ids_are_chosen(proxied, emulator, monkeypatch):
+    """Its id is another one when that is done."""
+    proxied.on("GET", "/system_stats", Answer(200, JSON, OLD), times=None)
+    proxied.on("POST", "/prompt", WithoutId(), times=None)
+    async with client(proxied) as comfy, ComfyClient(emulator.url) as other:
+        hold = emulator.faults.hold()
+        job = await comfy.submit(picture(), resubmit="lost")
+        await hold.reached()
+        posts = HeldBack(comfy, monkeypatch)
+        emulator.faults.restart()
+        blocker = await other.submit(picture())
+        await posts.reached(1)
+        cancellation = asyncio.create_task(job.cancel())
+        await waits(cancellation, comfy, [job.id])
+        posts.release()
+        assert await cancellation is JobState.CANCELLED
+        assert await job.wait() is JobState.CANCELLED
+        hold.release()
+        assert await blocker.wait() is JobState.SUCCEEDED
+        assert job.id not in emulator.core.queue.history
+
+
+async def test_an_old_server_interrupts_no_other_of_our_own(proxied, emulator):
+    proxied.on("GET", "/system_stats", Answer(200, JSON, OLD), times=None)
+    async with client(proxied) as comfy:
+        hold = emulator.faults.hold()
+        running, waiting = await comfy.submit(picture()), await comfy.submit(picture())
+        await hold.reached()
+        with pytest.raises(ProtocolError, match="not to be cancelled wait behind it"):
+            await running.cancel()
+        hold.release()
+        assert {await running.wait(), await waiting.wait()} == {JobState.SUCCEEDED}
+    assert proxied.book.requests[INTERRUPT] == 0
+
+
+async def test_an_old_server_interrupts_none_that_took_the_place(proxied, emulator, monkeypatch):
+    """The job has ended when the command would be given, and one of somebody else runs."""
+    proxied.on("GET", "/system_stats", Answer(200, JSON, OLD), times=None)
+    async with client(proxied) as comfy, ComfyClient(emulator.url) as other:
+        hold, long = emulator.faults.hold("SaveImage"), emulator.faults.hold("ImageInvert")
+        job = await comfy.submit(picture())
+        await hold.reached()
+        theirs = []
+        interrupt = comfy._canceller._interrupt
+
+        async def late(*about):
+            theirs.append(await other.submit(held_at_invert()))
+            hold.release()
+            await long.reached()
+            return await interrupt(*about)
+
+        monkeypatch.setattr(comfy._canceller, "_interrupt", late)
+        assert await job.cancel() is JobState.SUCCEEDED
+        long.release()
+        assert await theirs[0].wait() is JobState.SUCCEEDED
+    assert proxied.book.requests[INTERRUPT] == 0
+
+
+def held_at_invert():
+    """A prompt that a hold on ImageInvert stops."""
+    invert = {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}}
+    return Prompt({"1": image(), "2": invert, "3": save("2")})
+
+
+class HeldBack:
+    """Keeps back the prompts that a client sends from now on."""
+
+    def __init__(self, comfy, monkeypatch):
+        self._post, self._sent, self._gate = comfy._http.post, asyncio.Semaphore(0), asyncio.Event()
+        monkeypatch.setattr(comfy._http, "post", self._late)
+
+    async def reached(self, count):
+        """Wait for so many."""
+        for _ in range(count):
+            await self._sent.acquire()
+
+    def release(self):
+        self._gate.set()
+
+    async def _late(self, path, body):
+        if path == "/prompt":
+            self._sent.release()
+            await self._gate.wait()
+        return await self._post(path, body)
+
+
+async def waits(cancellation, comfy, ids):
+    """Wait until a cancellation waits for these submissions, or has come to its end."""
+    async with asyncio.timeout(30):
+        while not (cancellation.done() or all(comfy._watcher.get(one).listened for one in ids)):  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("version", [OLD, OLD.replace("0.3.56", "unknown")])

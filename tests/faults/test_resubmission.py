@@ -126,6 +126,31 @@ def test_an_error_that_is_none_of_ours_reaches_who_waits():
         in_no_time(Scene(submit).run())
 
 
+def test_if_it_cannot_even_be_made_it_is_lost_and_no_other_job_is_concerned():
+    async def run():
+        scene = Scene(None)
+
+        def again(following):
+            raise ZeroDivisionError("a defect")
+
+        job = scene.watcher.follow("first", (), str, again=again)
+        other = scene.watcher.follow("other", (), str)
+        scene.http.pending.append("other")
+        for followed in (job, other):
+            scene.watcher.accepted(followed)
+        await job.wait()
+        assert job.tracker.state is JobState.LOST
+        assert job.tracker.reason.endswith("it was not queued again: a defect")
+        assert scene.watcher.get("first") is None
+        scene.http.start()
+        scene.http.end()
+        await other.wait()
+        assert other.tracker.state is JobState.SUCCEEDED
+        await scene.watcher.close()
+
+    in_no_time(run())
+
+
 def test_closing_meanwhile_leaves_its_outcome_unknown():
     async def submit(scene):
         await asyncio.sleep(3600)
@@ -172,6 +197,35 @@ async def test_what_is_lost_a_second_time_is_lost(proxied, emulator):
             await job.result(60)
         holds[-1].release()
     assert len(proxied.book.posts) == 2
+
+
+def ruined(nodes):
+    """It can be sent no more."""
+    nodes["1"]["inputs"]["width"] = float("nan")
+    del nodes["2"]["class_type"]
+
+
+def changed(nodes):
+    nodes["1"]["inputs"]["width"] = 512
+    nodes["3"] = dict(nodes["2"])
+
+
+@pytest.mark.parametrize("change", [changed, ruined])
+async def test_what_is_submitted_once_more_is_what_was_sent(proxied, emulator, change):
+    """Whatever the caller, who makes the next prompt of it, has done to it meanwhile."""
+    async with client(proxied) as comfy:
+        hold = emulator.faults.hold("SaveImage")
+        prompt, extra = picture(), {"mine": {"is": "sent"}}
+        job = await comfy.submit(prompt, resubmit="lost", extra_data=extra)
+        change(prompt.nodes)
+        extra["mine"]["is"] = "changed"
+        await hold.reached()
+        emulator.faults.restart()
+        hold.release()
+        assert (await job.result(60)).outputs
+    first_body, second_body = (post.body for post in proxied.book.posts)
+    assert first_body.pop("prompt_id") != second_body.pop("prompt_id") == job.id
+    assert first_body == second_body
 
 
 async def test_what_failed_or_was_cancelled_is_not_submitted_again(proxied, emulator):

@@ -1,5 +1,6 @@
 """Downloads: a file is home whole or not at all, whatever happens on its way."""
 
+import asyncio
 import contextlib
 import errno
 import hashlib
@@ -7,8 +8,11 @@ import os
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from comfyclient import OutputExists, TransferError
+from comfyclient import ComfyClient, ConfigError, OutputExists, OutputRef, TransferError
+from comfyclient._http import NeverSentError
 from comfyclient.files import PartFile
 from comfyclient.patience import Patience
 
@@ -164,12 +168,20 @@ async def test_without_a_length_more_is_asked_for_of_what_has_no_end_of_its_own(
 async def test_without_a_length_and_without_ranges_a_clean_end_is_the_end(server_url, faults, fetched, without):
     data = b"solid\n" + os.urandom(50_000).hex().encode()
     ref = await put(server_url, data)
-    gone = dict.fromkeys(("Content-Length", *without))
-    faults.on("GET", "/view", Unframed(without=without))
-    faults.on("GET", "/view", NoRanges(without=tuple(gone)))
+    faults.on("GET", "/view", Unframed(without=without, ranges=False), times=None)
     async with client(faults.url, Patience(idle=20, retries=0)) as comfy:
         assert await fetched(comfy, ref) == data
     assert views(faults) == (1 if "ETag" in without else 2)
+
+
+async def test_without_a_length_and_without_ranges_a_cut_file_is_not_taken_for_whole(server_url, faults, fetched):
+    data = b"solid\n" + os.urandom(50_000).hex().encode()
+    ref = await put(server_url, data)
+    faults.on("GET", "/view", Unframed(70_000, ranges=False))
+    faults.on("GET", "/view", Unframed(ranges=False), times=None)
+    async with client(faults.url, Patience(idle=20, retries=0)) as comfy:
+        assert await fetched(comfy, ref) == data
+    assert views(faults) == 3
 
 
 async def test_without_a_length_a_reset_is_no_end(server_url, faults, fetched):
@@ -281,13 +293,28 @@ async def test_a_server_without_ranges_that_always_breaks_off(server_url, faults
 
 async def test_by_date_and_length_if_there_is_no_etag(server_url, faults, fetched):
     ref = await put(server_url, data := noise())
-    cut = NoRanges(100_000, without=("ETag",))
-    faults.on("GET", "/view", cut)
-    faults.on("GET", "/view", EditHead(headers={"ETag": 'W/"weak"'}))
+    old = {"Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT"}
+    faults.on("GET", "/view", NoRanges(100_000, without=("ETag",), headers=old))
+    faults.on("GET", "/view", EditHead(headers={"ETag": 'W/"weak"', **old}))
     async with client(faults.url) as comfy:
         assert await fetched(comfy, ref) == data
     assert views(faults) == 2
     assert asked_from(faults) == "bytes=100000-"
+
+
+async def test_the_date_of_a_new_file_does_not_stand_for_its_content(server_url, faults, fetched):
+    old, new = os.urandom(180_000), os.urandom(180_000)
+    ref = await put(server_url, old)
+    now = {"Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT", "Date": "Wed, 01 Jan 2025 00:00:59 GMT", "ETag": None}
+    faults.on("GET", "/view", NoRanges(100_000, headers=now))
+    faults.on("GET", "/view", EditHead(headers=now), times=None)
+
+    async def replace():
+        await put(server_url, new, name=ref.filename)
+
+    async with client(faults.url, Meanwhile(idle=20, action=replace)) as comfy:
+        assert await fetched(comfy, ref) == new
+    assert asked_from(faults) is None
 
 
 async def test_without_etag_and_date_it_begins_anew(server_url, faults, fetched):
@@ -420,11 +447,68 @@ async def test_a_file_too_large_for_memory(server_url, faults):
 
 async def test_a_file_larger_than_what_may_be_saved(server_url, faults, tmp_path):
     ref = await put(server_url, noise())
-    async with client(faults.url) as comfy:
-        comfy._transfers.save_cap = 100_000
-        with pytest.raises(TransferError, match="larger than"):
+    async with ComfyClient(faults.url, max_download=100_000) as comfy:
+        with pytest.raises(TransferError, match="larger than") as caught:
             await comfy.download(ref, tmp_path / "a.png")
+    assert "max_download" in caught.value.hint
     assert names(tmp_path) == []
+
+
+def test_what_may_be_saved_is_bounded_unless_somebody_says_otherwise():
+    assert ComfyClient()._transfers.save_cap == 64 * 2**30
+    assert ComfyClient(max_download=None)._transfers.save_cap is None
+    with pytest.raises(ConfigError):
+        ComfyClient(max_download=0)
+
+
+async def test_transfers_keep_no_other_call_waiting():
+    """As many as there may be are stuck, and more wait for them."""
+    stuck, release = asyncio.Event(), asyncio.Event()
+    views = []
+
+    async def view(_):
+        views.append(0)
+        if len(views) == 100:
+            stuck.set()
+        await release.wait()
+        return web.Response(body=b"file")
+
+    async def prompt(_):
+        return web.json_response({"exec_info": {"queue_remaining": 0}})
+
+    app = web.Application()
+    app.router.add_get("/view", view)
+    app.router.add_get("/prompt", prompt)
+    async with TestServer(app) as server, ComfyClient(str(server.make_url("/")), timeout=5) as comfy:
+        reads = [asyncio.create_task(comfy.read(OutputRef("1", "images", f"{number}.bin"))) for number in range(101)]
+        await stuck.wait()
+        await comfy.login()
+        assert len(views) == 100
+        release.set()
+        assert await asyncio.gather(*reads) == [b"file"] * 101
+
+
+async def test_a_call_that_waits_for_others_was_never_sent():
+    asked, full, release = [], asyncio.Event(), asyncio.Event()
+
+    async def prompt(_):
+        asked.append(0)
+        if len(asked) == 64:
+            full.set()
+        await release.wait()
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_get("/prompt", prompt)
+    async with TestServer(app) as server, ComfyClient(str(server.make_url("/"))) as comfy:
+        calls = [asyncio.create_task(comfy._http.get("/prompt")) for _ in range(64)]
+        await full.wait()
+        with pytest.raises(NeverSentError):
+            await comfy._http.request("GET", "/prompt", timeout=aiohttp.ClientTimeout(total=0.05))
+        release.set()
+        await asyncio.gather(*calls)
+        assert len(asked) == 64
+        assert (await comfy._http.get("/prompt")).status == 200
 
 
 async def test_a_compressed_answer_is_decoded_and_begun_anew_if_it_breaks(server_url, faults, fetched):

@@ -1,6 +1,7 @@
 """Uploads: there once, under the name that came back, or refused with a reason before more is sent than need be."""
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import json
@@ -12,6 +13,7 @@ import pytest
 from comfyclient import AuthRequired, ConfigError, OutputRef, TransferError
 from comfyclient.emulator import Emulator
 from comfyclient.patience import Patience
+from comfyclient.sources import Source
 
 from .files import Meanwhile, client, noise
 from .http_toxics import Answer, AnswerAfter, CutRequest, EditHead, HttpToxic, Lose, gateway_error
@@ -326,6 +328,60 @@ async def test_the_same_content_at_once_is_sent_once(faults, comfy):
     assert posts(faults) == 1
 
 
+# What is there already
+
+
+async def test_what_was_sent_and_is_there_is_not_sent_again(faults, comfy, tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(noise(20, 10))
+    sent = [await comfy.upload(path, subfolder=FOLDER) for _ in range(3)]
+    assert len(set(sent)) == 1
+    assert posts(faults) == 1
+    assert (await comfy.upload(path, subfolder=FOLDER, overwrite=True)) == sent[0]
+    assert posts(faults) == 2
+
+
+async def test_a_name_that_was_given_to_other_bytes_since(comfy):
+    """A file is not taken for the one that had its name before."""
+    first, second = noise(20, 10), noise(20, 10)
+    name = f"{os.urandom(6).hex()}.png"
+    for data, overwrite in ((first, False), (second, True), (first, False), (second, False)):
+        uploaded = await comfy.upload(data, name=name, subfolder=FOLDER, overwrite=overwrite)
+        assert await comfy.read(at(uploaded)) == data
+    by_content = await comfy.upload(first, subfolder=FOLDER)
+    await comfy.upload(second[::-1], name=by_content.name, subfolder=FOLDER, overwrite=True)
+    again = await comfy.upload(first, subfolder=FOLDER)
+    assert again != by_content
+    assert await comfy.read(at(again)) == first
+
+
+async def test_an_instance_that_was_set_up_anew(tmp_path):
+    async with Emulator(base_dir=tmp_path) as emulator, client(emulator.url) as comfy:
+        data = noise(20, 10)
+        uploaded = await comfy.upload(data)
+        for spoil in (lambda path: path.unlink(), lambda path: path.write_bytes(b"cut")):
+            spoil(tmp_path / "input" / uploaded.name)
+            uploaded = await comfy.upload(data)
+            assert await comfy.read(at(uploaded)) == data
+
+
+async def test_what_is_there_at_a_storage(faults, comfy):
+    data = noise(20, 10)
+    await comfy.upload(data, subfolder=FOLDER)
+    faults.on("HEAD", "/view", Answer(302, {"Location": "https://storage.example/x?X-Goog-Signature=y"}))
+    await comfy.upload(data, subfolder=FOLDER)
+    assert posts(faults) == 1
+
+
+@pytest.mark.parametrize("answer", [Answer(405), Answer(500), Lose()], ids=str)
+async def test_who_does_not_say_whether_it_is_there_gets_it_again(faults, comfy, answer):
+    data = noise(20, 10)
+    sent = await comfy.upload(data, subfolder=FOLDER)
+    faults.on("HEAD", "/view", answer, times=None)
+    assert await comfy.upload(data, subfolder=FOLDER) == sent
+    assert posts(faults) == 2
+
+
 # What is sent
 
 
@@ -350,6 +406,52 @@ async def test_a_file_that_is_being_written_is_not_sent_under_the_name_of_its_ol
     with pytest.raises(TransferError, match="being changed"):
         await comfy.upload(path, subfolder=FOLDER)
     assert (await comfy.upload(path, subfolder=FOLDER)).name.startswith("growing-")
+
+
+async def test_a_file_that_is_changed_while_it_is_sent(comfy, tmp_path, monkeypatch):
+    """What the server has is not what its name says: so it is not said to be there, and not taken for it later."""
+    path = tmp_path / "changing.bin"
+    path.write_bytes(b"A" * LARGE)
+    opened, overwrites = Source.opened, [True]
+
+    @contextlib.contextmanager
+    def changing(source, on_read):
+        def read():
+            on_read()
+            if overwrites and seen.append(None) is None and len(seen) == 2:
+                overwrites.pop()
+                with path.open("r+b") as file:
+                    file.write(b"B" * LARGE)
+                os.utime(path, ns=(0, 0))  # whatever the clock of the system shows
+
+        seen = []
+        with opened(source, read) as file:
+            yield file
+
+    monkeypatch.setattr(Source, "opened", changing)
+    with pytest.raises(TransferError, match="being changed"):
+        await comfy.upload(path, subfolder=FOLDER)
+    assert not overwrites
+    for byte in (b"A", b"B"):
+        path.write_bytes(byte * LARGE)
+        assert await comfy.read(at(await comfy.upload(path, subfolder=FOLDER))) == byte * LARGE
+
+
+async def test_a_file_that_another_takes_the_place_of_while_it_is_sent(comfy, tmp_path, monkeypatch):
+    """The old one is sent, whole."""
+    path = tmp_path / "replaced.bin"
+    path.write_bytes(b"A" * LARGE)
+    opened = Source.opened
+
+    @contextlib.contextmanager
+    def replacing(source, on_read):
+        with opened(source, on_read) as file:
+            (tmp_path / "new").write_bytes(b"B" * LARGE)
+            (tmp_path / "new").replace(path)
+            yield file
+
+    monkeypatch.setattr(Source, "opened", replacing)
+    assert await comfy.read(at(await comfy.upload(path, subfolder=FOLDER))) == b"A" * LARGE
 
 
 async def test_a_closed_client(faults):

@@ -39,11 +39,18 @@ def in_no_time(main):
 class Reply:
     """What the client's HTTP gives for a GET."""
 
-    def __init__(self, value):
+    def __init__(self, value, status=200):
         self.body = json.dumps(value).encode()
+        self.status = status
 
     def json(self):
         return json.loads(self.body)
+
+    async def parsed(self):
+        return self.json()
+
+    def json_or_none(self):
+        return self.json()
 
 
 class ModelHttp:
@@ -56,6 +63,8 @@ class ModelHttp:
         asked: ``(time, path)`` of the GETs so far.
         latency: Seconds for an answer.
         down: Whether nobody answers.
+        faults: What is raised by path (``"/queue"``), or by the first part of it (``"/history/"``).
+        lists_jobs: Whether it is one that says where a job is by its id.
         behind: Called when the queue has been read, before its answer is given.
     """
 
@@ -66,13 +75,30 @@ class ModelHttp:
         self.asked = []
         self.latency = 0.05
         self.down = False
+        self.faults = {}
+        self.lists_jobs = False
         self.behind = lambda: None
 
-    async def get(self, path, *, params=None):
+    async def request(self, method, path):
+        await self._answers(path)
+        job = path.removeprefix("/api/jobs/")
+        if not self.lists_jobs:
+            return Reply("404: Not Found", 404)
+        states = {"in_progress": self.running, "pending": self.pending, "completed": self.history}
+        found = [{"id": job, "status": state} for state, ids in states.items() if job in ids]
+        return Reply(found[0]) if found else Reply({"error": "Job not found"}, 404)
+
+    async def _answers(self, path):
         self.asked.append((asyncio.get_running_loop().time(), path))
         await asyncio.sleep(self.latency)
         if self.down:
             raise InstanceUnavailable(f"GET {path}: nobody answers")
+        for known in (path, path[: path.rindex("/") + 1]):
+            if known in self.faults:
+                raise self.faults[known]
+
+    async def get(self, path, *, params=None):
+        await self._answers(path)
         if path == "/queue":
             entry = {name: [[0, job, {}, {}, []] for job in getattr(self, name)] for name in ("running", "pending")}
             reply = Reply({f"queue_{name}": jobs for name, jobs in entry.items()})

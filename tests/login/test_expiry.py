@@ -681,7 +681,7 @@ async def test_what_comfyui_forbids_is_no_matter_of_the_login(serve, emulator):
 
 @cases({name: case for name, case in RENEWABLE.items() if "access" not in name})
 async def test_a_login_that_is_taken_and_worth_nothing_is_not_repeated(serve, emulator, monkeypatch, case):
-    monkeypatch.setattr("comfyclient.watch._REFUSED_FOR", 0.1)
+    monkeypatch.setattr("comfyclient.looking._REFUSED_FOR", 0.1)
     stack, options = case
     (server,) = await build(serve, emulator, stack)
     hold = emulator.faults.hold("EmptyImage")
@@ -715,7 +715,7 @@ async def test_a_password_that_was_changed_meanwhile_is_tried_once(serve, emulat
 
 @cases(STATIC)
 async def test_a_job_whose_credential_ends_is_of_unknown_outcome(serve, emulator, monkeypatch, case):
-    monkeypatch.setattr("comfyclient.watch._REFUSED_FOR", 0.1)
+    monkeypatch.setattr("comfyclient.looking._REFUSED_FOR", 0.1)
     stack, options = case
     (server,) = await build(serve, emulator, stack)
     hold = emulator.faults.hold("EmptyImage")
@@ -745,7 +745,7 @@ async def listen(job):
 
 @cases(STATIC)
 async def test_a_job_that_ends_after_its_credential_has_not_failed(serve, emulator, monkeypatch, case):
-    monkeypatch.setattr("comfyclient.watch._REFUSED_FOR", 0.1)
+    monkeypatch.setattr("comfyclient.looking._REFUSED_FOR", 0.1)
     stack, options = case
     (server,) = await build(serve, emulator, stack)
     hold = emulator.faults.hold("EmptyImage")

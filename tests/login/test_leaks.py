@@ -392,7 +392,7 @@ async def test_with_the_environment_trusted_a_storage_is_still_asked_bare(serve,
 
 @pytest.mark.parametrize("make", [Bearer, LoginForm])
 async def test_a_job_is_given_up_when_nobody_lets_us_look_any_more(serve, emulator, monkeypatch, make):
-    monkeypatch.setattr("comfyclient.watch._REFUSED_FOR", 0.2)
+    monkeypatch.setattr("comfyclient.looking._REFUSED_FOR", 0.2)
     server = await serve(make(emulator.url))
     secret = server.token if make is Bearer else server.password
     scheme = BearerToken(secret) if make is Bearer else FormLogin(server.username, secret)

@@ -234,8 +234,8 @@ async def test_a_secret_that_changes_on_the_server_is_an_expired_login(serve, po
 async def test_a_job_whose_outcome_nobody_may_read_any_more_is_of_unknown_outcome(
     monkeypatch, serve, portal, emulator, way
 ):
-    monkeypatch.setattr("comfyclient.watch._REFUSED_FOR", 0.1)
-    monkeypatch.setattr("comfyclient.watch._BACKOFF", (0.1,))
+    monkeypatch.setattr("comfyclient.looking._REFUSED_FOR", 0.1)
+    monkeypatch.setattr("comfyclient.reach._BACKOFF", (0.1,))
     sniffer = await serve(Sniffer(portal.url))
     hold = emulator.faults.hold("EmptyImage")
     async with ComfyClient(sniffer.url, **way(PASSWORD), poll_interval=0.1) as comfy:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from comfyclient._redact import Secret
 from comfyclient.cli.jobs_run import whole_id
-from comfyclient.cli.journals import journal_if_possible, journal_if_there
+from comfyclient.cli.journals import journal_if_possible, journal_if_there, own_journal
 from comfyclient.cli.login_options import NO_LOGIN, GivenHeader, LoginOptions
 from comfyclient.cli.plans import Outputs, Plan
 from comfyclient.cli.resumed import Outcome, Resumed, summary
@@ -140,21 +140,38 @@ def test_the_summary_counts_outcomes():
     assert summary(jobs) == "3 jobs: 2 lost, 1 left to another process"
 
 
-def test_what_nobody_asked_for_in_long_is_given_up(tmp_path):
-    now = 1000.0
-    with Journal.open(tmp_path, clock=lambda: now) as journal:
+def test_no_clock_gives_up_what_is_still_to_be_done(tmp_path):
+    """Written by a machine that took it for 1970: nothing of it is forgotten when the time is known."""
+    app = make_app(tmp_path)
+    with Journal.open(app.journal_folder(), clock=lambda: 0.0) as journal:
+        run_id = journal.begin(planned=1)
+        journal.submitting("a", run_id=run_id, url="http://x", client_id="c", body_digest="d")
+        journal.accepted("a")
+    with own_journal(app) as journal:
+        assert [entry.phase for entry in journal.open_entries()] == [Phase.ACCEPTED]
+
+
+def test_what_was_given_up_is_looked_for_again_if_it_is_named(tmp_path):
+    with Journal.open(tmp_path) as journal:
         run_id = journal.begin()
-        for name in ("held", "done"):
+        for name in ("sent", "renamed", "ended", "lost"):
             journal.submitting(name, run_id=run_id, url="http://x", client_id="c", body_digest="d")
-        journal.refused("done")
-        assert journal.give_up_old(2000.0, "too old") == 0
-    now = 3000.0
-    with Journal.open(tmp_path, clock=lambda: now) as journal:
-        assert journal.give_up_old(1000.0, "too old") == 0
-        assert journal.give_up_old(2000.0, "too old") == 1
-        entry = journal.entry("held")
-        assert (entry.phase, entry.reason, entry.updated) == (Phase.GIVEN_UP, "too old", 3000.0)
-        assert journal.entry("done").phase is Phase.REFUSED
+        journal.accepted("renamed", "other")
+        journal.ended("ended", "succeeded")
+        journal.ended("lost", "lost")
+        names = ["sent", "other", "ended", "lost"]
+        for name in names:
+            journal.give_up(name, "told to stop")
+        with Journal.open(tmp_path) as second:  # the first is alive and has them
+            assert second.claim(names, given_up=True).entries == ()
+    with Journal.open(tmp_path) as journal:
+        assert journal.claim(names).entries == ()
+        entries = journal.claim(names, given_up=True).entries
+        phases = {"sent": Phase.SUBMITTING, "other": Phase.ACCEPTED, "ended": Phase.ENDED}
+        assert {entry.prompt_id: entry.phase for entry in entries} == phases
+        assert all(entry.reason is None for entry in entries)
+        journal.accepted("sent")
+        assert journal.entry("sent").phase is Phase.ACCEPTED
 
 
 def test_an_id_that_is_cut_is_completed_if_only_one_job_has_it():

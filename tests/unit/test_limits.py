@@ -1,11 +1,13 @@
 """How large an upload may be."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from comfyclient.wire.limits import told_limit, upload_limit
+from comfyclient.wire.limits import ANSWER_MOST, answer_limit, is_dense, told_limit, upload_limit
 
 NONE = CIMultiDict()
 CLOUDFLARE = CIMultiDict({"CF-RAY": "8f1-FRA"})
@@ -55,3 +57,37 @@ def test_what_a_refusal_tells():
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_whatever_the_refusal_says(before, after):
     told_limit(before + b"size " + after + b" exceeded", "h", NONE)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "most"),
+    [
+        ("GET", "/queue", 256),
+        ("GET", "/history", 256),
+        ("GET", "/object_info", 256),
+        ("GET", "/history/id", 64),
+        ("GET", "/api/jobs/id", 64),
+        ("GET", "/userdata", 64),
+        ("POST", "/prompt", 64),
+        ("GET", "/prompt", 8),
+        ("GET", "/system_stats", 8),
+        ("GET", "/features", 8),
+        ("GET", "/api/jobs", 8),
+        ("POST", "/queue", 8),
+        ("POST", "/history", 8),
+        ("POST", "/interrupt", 8),
+    ],
+)
+def test_an_answer_may_be_as_large_as_such_answers_are(method, path, most):
+    assert answer_limit(method, path) == most * 2**20 <= ANSWER_MOST
+
+
+@pytest.mark.parametrize("part", [b"[],", b"[0],", b'{"a":{}},', b"{},"])
+def test_an_answer_of_brackets_only_is_dense(part):
+    assert is_dense(b"[" + part * (5 * 2**20 // len(part)) + b"[]]")
+
+
+def test_a_small_answer_and_one_like_those_of_comfyui_are_not_dense():
+    node = {"id": 1, "type": "X", "pos": [1, 2], "widgets_values": [1, 2, "x"], "inputs": [{"name": "a", "link": 3}]}
+    assert not is_dense(b"[]," * 2**20)
+    assert not is_dense(json.dumps([node] * 100_000, separators=(",", ":")).encode())

@@ -34,13 +34,13 @@ def test_the_nodes_are_copied():
     assert obj["1"]["inputs"] == {"x": 1}
 
 
-@pytest.mark.parametrize("value", [["1", 0], ["57:12", -1]])
-def test_links(value):
+@pytest.mark.parametrize("value", [["1", 0], ["57:12", -1], ["1", 0.0], ["1", True]])
+def test_links_are_what_comfyui_takes_for_one(value):
     assert is_link(value)
 
 
 @pytest.mark.parametrize(
-    "value", [None, "x", [], ["1"], ["1", 0, 0], [1, 0], ["1", True], ["1", "0"], {"__value__": ["1", 0]}]
+    "value", [None, "x", [], ["1"], ["1", 0, 0], [1, 0], ["1", None], ["1", "0"], {"__value__": ["1", 0]}]
 )
 def test_no_links(value):
     assert not is_link(value)

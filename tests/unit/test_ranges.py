@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from comfyclient.wire.ranges import AnswerHead, ContentRange, Fetch, Take
 from comfyclient.wire.tape import Verdict
 
+MIDNIGHT = "Wed, 01 Jan 2025 00:00:00 GMT"
+
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
@@ -31,9 +33,27 @@ def test_content_range(text, wanted):
 
 
 def test_what_a_head_says():
-    headers = {"Content-Length": "10", "ETag": '"a-b"', "Last-Modified": "Mon", "Content-Range": "bytes 0-9/10"}
-    assert AnswerHead.read(206, headers) == AnswerHead(206, 10, '"a-b"', "Mon", ContentRange(0, 10, 10))
+    dates = {"Last-Modified": MIDNIGHT, "Date": "Wed, 01 Jan 2025 00:01:00 GMT"}
+    headers = {"Content-Length": "10", "ETag": '"a-b"', "Content-Range": "bytes 0-9/10", **dates}
+    assert AnswerHead.read(206, headers) == AnswerHead(206, 10, '"a-b"', MIDNIGHT, ContentRange(0, 10, 10))
     assert AnswerHead.read(200, {}) == AnswerHead(200)
+
+
+@pytest.mark.parametrize(
+    ("modified", "date"),
+    [
+        (MIDNIGHT, "Wed, 01 Jan 2025 00:00:59 GMT"),
+        (MIDNIGHT, "Tue, 31 Dec 2024 00:00:00 GMT"),
+        (MIDNIGHT, ""),
+        (MIDNIGHT, "now"),
+        (MIDNIGHT, "Wed, 01 Jan 99999 00:00:00 GMT"),
+        (MIDNIGHT, "Wed, 01 Jan 2025 00:02:00 -0000"),
+        ("", "Wed, 01 Jan 2025 00:02:00 GMT"),
+        ("yesterday", "Wed, 01 Jan 2025 00:02:00 GMT"),
+    ],
+)
+def test_a_date_that_does_not_stand_for_the_content(modified, date):
+    assert AnswerHead.read(200, {"Last-Modified": modified, "Date": date}).modified is None
 
 
 @pytest.mark.parametrize("etag", ['W/"weak"', "bare", '"two" "of them"', ""])
@@ -161,7 +181,7 @@ def test_the_end_without_a_length(verdict, framed, broken, whole):
         (AnswerHead(416), Take.AGAIN),
         (rest(), Take.REST),
         (AnswerHead(200, 40, '"e"'), Take.NOTHING),
-        (AnswerHead(200, None, '"e"'), Take.NOTHING),
+        (AnswerHead(200, None, '"e"'), Take.ALL),
         (AnswerHead(200, 41, '"e"'), Take.ALL),
         (AnswerHead(200, 40, '"f"'), Take.ALL),
         (AnswerHead(404), Take.REFUSED),
@@ -176,6 +196,28 @@ def test_in_doubt_it_asks_for_more(answer, take):
     assert fetch.headers() == {"Range": "bytes=40-"}
     assert fetch.judge(answer) is take
     assert not fetch.in_doubt
+
+
+@pytest.mark.parametrize(
+    ("lengths", "whole"),
+    [((40, 40), True), ((40, 100, 100), True), ((40, 100), False), ((100, 40, 100), False)],
+)
+def test_without_ranges_the_same_end_twice_is_the_end(lengths, whole):
+    fetch = Fetch(retries=0)
+    for length in lengths:
+        assert fetch.judge(AnswerHead(200, None, '"e"')) is Take.ALL
+        fetch.received(length)
+        ended = fetch.ended(Verdict.UNKNOWN, framed=False, broken=False)
+        assert ended is not fetch.in_doubt
+    assert ended is whole
+
+
+def test_the_same_end_of_another_file_says_nothing():
+    fetch = Fetch(retries=0)
+    for etag in ('"e"', '"f"'):
+        fetch.judge(AnswerHead(200, None, etag))
+        fetch.received(40)
+        assert not fetch.ended(Verdict.UNKNOWN, framed=False, broken=False)
 
 
 def test_failures_in_a_row_are_counted_and_progress_makes_up_for_them():
@@ -205,6 +247,7 @@ class Server:
         self.ranges = draw(st.booleans())
         self.facts = draw(st.sampled_from(["etag", "date", "both", "none"]))
         self.length = draw(st.booleans())
+        self.young = draw(st.booleans())  # so that all versions have the same date
         self.version = 0
         self.replace()
 
@@ -220,7 +263,9 @@ class Server:
         if self.facts in {"etag", "both"}:
             facts["ETag"] = f'"{self.version}"'
         if self.facts in {"date", "both"}:
-            facts["Last-Modified"] = f"day {self.version}"
+            day = 1 if self.young else min(self.version, 28)
+            facts["Last-Modified"] = f"Wed, {day:02} Jan 2025 00:00:00 GMT"
+            facts["Date"] = f"Wed, 01 {'Jan' if self.young else 'Feb'} 2025 00:00:30 GMT"
         start = int(headers["Range"][6:-1]) if self.ranges and headers else 0
         if start >= len(self.data) > 0:
             return AnswerHead.read(416, {"Content-Range": f"bytes */{len(self.data)}"}), b""
