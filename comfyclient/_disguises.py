@@ -4,6 +4,9 @@ Servers repeat what they were sent in JSON, in JSON within JSON, percent-encoded
 Python's ``repr`` makes of it, in base64, and in mixtures of these. None of these encodings changes ASCII letters and
 digits. So a secret's longest run of them tells at once that a text does not hold it, and the others are looked for,
 each in any of its guises, only where that run is.
+
+A secret that is very long, or of very many other characters, would make the server that is to hide it slow: it is
+looked for as it is, and in the encodings that are most common, each by itself.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ __all__ = ["Disguises", "disguises_of"]
 
 _SHORTEST: Final = 4  # a mask for less would blot out innocent text, and hide nothing that cannot be guessed
 _BASE64_SHORTEST: Final = 6
+_LONGEST: Final = 4096  # of a secret that is looked for in any guise
+_MOST_ENCODED: Final = 128  # characters of a text that encodings change; the time that is needed grows with them
 _SAFE: Final = re.compile("[A-Za-z0-9]+")
 _PIECES: Final = re.compile(r"[A-Za-z0-9]+|\\+|.", re.DOTALL)
 # All repetitions have an end, so that no text takes longer than its length demands.
@@ -66,7 +71,7 @@ class Disguises:
         self._text = text
         self._pattern: re.Pattern[str] | None = None
         self.core = max(_SAFE.findall(text), key=len, default="")
-        self._exactly = exactly or self.core == text
+        self._exactly = exactly or self.core == text or _encoded_characters(text) > _MOST_ENCODED
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where in a text it is."""
@@ -79,13 +84,36 @@ class Disguises:
             yield _before(text, match.start()), match.end()
 
 
+class _Long(Disguises):
+    """A long text as it is, or encoded once. What it looks like then is not kept: that is many times its size."""
+
+    __slots__ = ()
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, exactly=True)
+        self.core = ""
+
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where in a text it is."""
+        if len(text) < len(self._text):  # no encoding makes it shorter
+            return
+        for form in {self._text} | _once_encoded(self._text) | _in_base64(self._text, once=False):
+            yield from _occurrences(form, text)
+
+
 def disguises_of(value: str) -> tuple[Disguises, ...]:
     """Those of a secret, and of what HTTP makes of it: blanks at its edges are trimmed there. None if it is short."""
     texts = {text for text in (value, value.strip()) if len(text) >= _SHORTEST}
+    if len(value) > _LONGEST or _encoded_characters(value) > _MOST_ENCODED:
+        return tuple(map(_Long, sorted(texts)))
     if any(len(text.replace("\\", "")) < _SHORTEST for text in texts):  # else others' backslashes would be masked
         return tuple(Disguises(text, exactly=True) for text in sorted(_of_backslashes(texts)))
     encoded = {form for text in texts for form in _in_base64(text)}
     return tuple(Disguises(text) for text in sorted(texts | encoded))
+
+
+def _encoded_characters(text: str) -> int:
+    return len(text) - sum(map(len, _SAFE.findall(text)))
 
 
 def _of_backslashes(texts: set[str]) -> set[str]:
@@ -166,10 +194,10 @@ def _utf16(code: int) -> tuple[int, ...]:
     return 0xD800 + (code - 0x10000 >> 10), 0xDC00 + (code - 0x10000 & 0x3FF)
 
 
-def _in_base64(value: str) -> set[str]:
-    """What base64 makes of the value, and of what other encodings make of it, inside a longer text."""
+def _in_base64(value: str, *, once: bool = True) -> set[str]:
+    """What base64 makes of the value, and (``once``) of what other encodings make of it, inside a longer text."""
     forms = set()
-    for text in {value} | _once_encoded(value):
+    for text in {value} | (_once_encoded(value) if once else set()):
         raw = text.encode("utf-8", "surrogatepass")
         if len(raw) >= _BASE64_SHORTEST:
             for encode in (base64.b64encode, base64.urlsafe_b64encode):

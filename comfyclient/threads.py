@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ _T = TypeVar("_T")
 
 async def in_thread(work: Callable[[], _T]) -> _T:
     """Run it in a thread, to its end even if the caller is cancelled: else its file would be closed under it."""
-    running = asyncio.get_running_loop().run_in_executor(None, work)
+    context = contextvars.copy_context()  # it says for whom the work is done
+    running = asyncio.get_running_loop().run_in_executor(None, lambda: context.run(work))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

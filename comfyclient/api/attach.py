@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient._redact import RedactingFilter
 from comfyclient.api.jobs import REFUSED
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Attacher"]
 
 _FIRST, _MOST = 1.0, 60.0  # seconds between looks at an instance that cannot be asked
+_NOT_AGAIN: Final = (
+    "; it was not queued again: `resubmit` does not outlast a restart of this server, or an outage of many minutes"
+)
 
 _log = logging.getLogger("comfyclient.api")
 _log.addFilter(RedactingFilter())
@@ -119,11 +122,18 @@ class Attacher:
         if not ambiguous:
             if written is not None:
                 await written.ended("lost")
-            self._book.gone(record, "lost", error.to_json())
+            self._book.gone(record, "lost", _lost(record, str(error)))
             return
         if not await self._client.keeps_ids():  # it may be there under another id: nobody can tell
             return
         if written is not None:
             await written.refused("the instance does not know it")
         text = "it was never queued, or the instance has restarted since"
-        self._book.gone(record, REFUSED, JobLost(text, prompt_id=record.prompt_id).to_json())
+        self._book.gone(record, REFUSED, _lost(record, text))
+
+
+def _lost(record: JobRecord, text: str) -> dict[str, Any]:
+    """Why, as data; and that this is not what ``resubmit`` was given for: nothing is queued here."""
+    if record.resubmit:
+        text += _NOT_AGAIN
+    return JobLost(text, prompt_id=record.prompt_id).to_json()

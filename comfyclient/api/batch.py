@@ -41,6 +41,7 @@ class Batch:
     ) -> None:
         self._client, self._workflow, self._changes = client, workflow, changes
         self._catalog, self._release = catalog, release
+        self._unchecked = 0
         self._prompt = self._convert(None)
         edited = apply_edits(self._prompt, changes.edits, catalog) if changes.edits else self._prompt
         pinned = edited_inputs(edited, changes.edits, catalog)
@@ -59,19 +60,18 @@ class Batch:
         return await aside(workflow, lambda: cls(client, workflow, changes, catalog, release))
 
     def check(self, iterations: int) -> None:
-        """See that the seeds of all iterations fit.
-
-        Raises:
-            EditError: They do not.
-        """
-        self._plan.check(iterations)
+        """Have `make` see, before it makes the first, that the seeds of all iterations fit."""
+        self._unchecked = iterations
 
     async def make(self, iteration: int) -> Prepared:
         """The prompt of one iteration, from 0.
 
         Raises:
-            WorkflowError: It would not run.
+            WorkflowError: It would not run, or the seeds of another that is to be made do not fit.
         """
+        if self._unchecked:
+            await aside(self._workflow, lambda: self._plan.check(self._unchecked))
+            self._unchecked = 0
         seeds = self._plan.edits(iteration)
         if iteration or seeds:
             chance = next(iter(seeds.values()), None)

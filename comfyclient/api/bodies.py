@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Flaw", "JsonScan", "announced", "is_upload", "media_type", "wrong_media"]
+__all__ = ["Flaw", "JsonScan", "announced", "brings_workflow", "is_upload", "media_type", "wrong_media"]
 
 JSON: Final = "application/json"
 _WRITES: Final = frozenset({"POST", "PUT", "PATCH"})
 # Those that a page of another site can send without the browser's asking us first. None at all is one of them.
 _SIMPLE: Final = frozenset({"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
 _UPLOADS: Final = ("/workflows", "/files")
-_BRACKETS: Final = bytes.maketrans(b"[]{}", b"\x01\x00\x01\x00")
-_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_STEP: Final = (-1, 1).__getitem__
+_WORKFLOWS: Final = re.compile(r"/convert|/check|/sessions/[^/]+/jobs")
+_BRACKETS: Final = bytes.maketrans(b"[]{}:", b"\x01\x00\x01\x00\x02")
+_OTHERS: Final = bytes(set(range(256)) - set(b"[]{}:"))
+_STEP: Final = (-1, 1, 0).__getitem__
+_TOP: Final = 256  # fields, twice. What validates a body tells of each that it does not know, one by one
 
-Flaw = Literal["too_deep", "json_constant", "not_utf8"]
+Flaw = Literal["too_deep", "too_many_fields", "json_constant", "not_utf8"]
 
 
 def media_type(content_types: list[str]) -> str:
@@ -30,6 +33,11 @@ def media_type(content_types: list[str]) -> str:
 def is_upload(method: str, path: str) -> bool:
     """Whether the body is a file, which is not JSON to be read at once."""
     return method in _WRITES and path.rstrip("/").endswith(_UPLOADS)
+
+
+def brings_workflow(method: str, path: str) -> bool:
+    """Whether a workflow may be in the body, which is what large bodies are for."""
+    return method in _WRITES and _WORKFLOWS.fullmatch(path.rstrip("/")) is not None
 
 
 def wrong_media(method: str, path: str, kind: str, *, body: bool) -> bool:
@@ -62,11 +70,12 @@ class JsonScan:
 
     Args:
         depth: How deep lists and objects may be nested.
+        fields: How many fields all objects in it may have together; ``None``: any number below the outermost.
     """
 
-    def __init__(self, depth: int) -> None:
-        self._most = depth
-        self._depth = 0
+    def __init__(self, depth: int, fields: int | None = None) -> None:
+        self._most, self._most_fields = depth, fields
+        self._depth = self._top = self._fields = 0
         self._inside = False  # a string
         self._rest = b""
 
@@ -77,7 +86,11 @@ class JsonScan:
         outside = self._outside(piece)
         if b"N" in outside or b"I" in outside:  # no word of JSON has them: NaN, Infinity
             return "json_constant"
-        return "too_deep" if self._deepest(outside) > self._most else None
+        self._fields += outside.count(b":")
+        deepest = self._deepest(outside)
+        if self._top > _TOP or (self._most_fields is not None and self._fields > self._most_fields):
+            return "too_many_fields"
+        return "too_deep" if deepest > self._most else None
 
     def _outside(self, piece: bytes) -> bytes:
         """What of it is in no string."""
@@ -91,7 +104,9 @@ class JsonScan:
         return outside
 
     def _deepest(self, outside: bytes) -> int:
-        brackets = outside.translate(_BRACKETS, _NO_BRACKETS)
-        depths = list(accumulate(map(_STEP, brackets), initial=self._depth))
+        """How deep it goes; how often it is in the outermost object is counted: at each field, and after its value."""
+        marks = outside.translate(_BRACKETS, _OTHERS)
+        depths = list(accumulate(map(_STEP, marks), initial=self._depth))
+        self._top += depths.count(1) - (self._depth == 1)
         self._depth = depths[-1]
         return max(depths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ApiError", "no_session", "not_found", "session_gone", "too_many"]
+__all__ = ["ApiError", "no_session", "not_found", "server_ending", "session_gone", "too_many"]
 
 
 class ApiError(Exception):
@@ -47,6 +47,13 @@ def session_gone() -> ApiError:
 def no_session() -> ApiError:
     """The calls for the default session need one."""
     return ApiError(400, "no_session", "No active session. Start a session first with POST /session/start")
+
+
+def server_ending() -> ApiError:
+    """Nothing new is begun, and what is under way is not waited for any longer."""
+    return ApiError(
+        503, "server_ending", "the server is about to end and takes no new work", headers={"Retry-After": "1"}
+    )
 
 
 def too_many(what: str, seconds: int = 5) -> ApiError:

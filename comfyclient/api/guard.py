@@ -11,18 +11,21 @@ import functools
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Final, Literal
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from comfyclient.api.bodies import JsonScan, announced, is_upload, media_type, wrong_media
+from comfyclient.api.bodies import JsonScan, announced, brings_workflow, is_upload, media_type, wrong_media
 from comfyclient.api.credentials import challenge, presented_key
 from comfyclient.api.exchange import Exchange, too_large
+from comfyclient.api.holding import Holding
 from comfyclient.api.keys import LOCAL
 from comfyclient.api.origins import accepted_hosts, cors_headers, judge_origin, normal_origin, preflight_headers
 from comfyclient.api.rate import Rates, retry_after
 from comfyclient.api.replies import problem
+from comfyclient.wire.limits import is_dense
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from comfyclient.api.bodies import Flaw
+    from comfyclient.api.holding import Held
     from comfyclient.api.settings import ApiSettings
 
 __all__ = ["HEAD_CAP", "PUBLIC", "Guard", "is_public"]
@@ -42,6 +46,7 @@ HEAD_CAP: Final = 32 * 2**10
 _READS: Final = frozenset({"GET", "HEAD"})
 _WORK: Final = re.compile(r"/session/start|/workflow/(open|queue)|/sessions|/sessions/[^/]+/jobs")
 _SOON: Final = {"Retry-After": "1"}
+_BODIES_EACH: Final = 6  # of one key
 _BODIES_AT_ONCE: Final = 16  # as large as they may be; what is read before it is looked at is held in memory
 _FIXED: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -49,8 +54,10 @@ _FIXED: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-_FLAWS: Final[dict[Flaw, tuple[str, str]]] = {
+_FLAWS: Final[dict[Flaw | Literal["dense"], tuple[str, str]]] = {
+    "dense": ("too_dense", "the JSON of the body is nothing but brackets, which no workflow is"),
     "too_deep": ("too_deep", "the JSON of the body is nested too deeply"),
+    "too_many_fields": ("too_many_fields", "the JSON of the body has more fields than any request needs"),
     "json_constant": ("json_constant", "the body has NaN or Infinity, or is no JSON: JSON has no such numbers"),
     "not_utf8": ("json_encoding", "the JSON of the body must be UTF-8"),
 }
@@ -83,7 +90,9 @@ class Guard:
         self._draining = draining
         self._origins = frozenset(map(normal_origin, settings.origins))
         self._rates = Rates(settings.keys.owners, rate=settings.limits.rate, burst=settings.limits.burst, clock=clock)
-        self._held = 0
+        most = _BODIES_AT_ONCE * settings.limits.body
+        self._holding = Holding(most, _BODIES_EACH * settings.limits.body if settings.keys else most)
+        self._uploading: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or refuse it."""
@@ -102,17 +111,22 @@ class Guard:
             receive,
             send,
             body=_has_body(headers),
-            cap=self._limits.upload if upload else self._limits.body,
+            cap=self._cap(scope),
             seconds=self._limits.body_seconds,
             headers=_FIXED | {"X-Request-Id": _name(scope)} | self._for_page(headers),
         )
         refusal = self._refusal(scope, headers) or self._unfit(scope, headers, upload=upload)
         if refusal is not None:
             await exchange.refuse(refusal)
-        elif upload or not _has_body(headers):
+            return
+        if not _has_body(headers):
             await exchange.run(self._app)
-        else:
-            await self._with_body(exchange, media_type(headers.getlist("content-type")))
+            return
+        with self._holding.request(scope["state"].get("owner", "")) as held:
+            if upload:
+                await self._upload(exchange, scope, held)
+            else:
+                await self._with_body(exchange, scope, media_type(headers.getlist("content-type")), held)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A websocket is refused before its handshake."""
@@ -205,6 +219,8 @@ class Guard:
 
     def _unfit(self, scope: Scope, headers: Headers, *, upload: bool) -> Response | None:
         """The answer to a body that is of the wrong type, or says that it is too large."""
+        if "content-length" in headers and "transfer-encoding" in headers:  # which of them a proxy goes by, none knows
+            return problem(400, "request_invalid", "Content-Length and Transfer-Encoding do not go together")
         kind = media_type(headers.getlist("content-type"))
         if wrong_media(scope["method"], scope["path"], kind, body=_has_body(headers)):
             hint = "send the file with its own type, or application/octet-stream" if upload else None
@@ -214,36 +230,56 @@ class Guard:
             size = announced(headers)
         except ValueError as error:
             return problem(400, "request_invalid", str(error))
-        cap = self._limits.upload if upload else self._limits.body
+        cap = self._cap(scope)
         return too_large(cap) if size is not None and size > cap else None
 
-    async def _with_body(self, exchange: Exchange, kind: str) -> None:
+    def _cap(self, scope: Scope) -> int:
+        """Bytes that the body may have."""
+        method, path = scope["method"], scope["path"]
+        if is_upload(method, path):
+            return self._limits.upload if path.rstrip("/").endswith("/files") else self._limits.body
+        if brings_workflow(method, path):
+            return self._limits.body
+        return min(self._limits.small_body, self._limits.body)
+
+    async def _upload(self, exchange: Exchange, scope: Scope, held: Held) -> None:
+        """Let a file through. One that goes to the disk as it comes is not held."""
+        owner = scope["state"].get("owner", "")
+        if self._uploading[owner] >= self._limits.uploading:
+            await exchange.refuse(problem(429, "too_many", "too many uploads at a time", headers=_SOON))
+            return
+        self._uploading[owner] += 1
+        try:
+            on_disk = scope["path"].rstrip("/").endswith("/files")
+            await exchange.run(self._app if on_disk else _counted(self._app, exchange, held))
+        finally:
+            self._uploading[owner] -= 1
+
+    async def _with_body(self, exchange: Exchange, scope: Scope, kind: str, held: Held) -> None:
         """Read a body that is no file, look at it, and let it through."""
         parts: list[bytes] = []
-        size = 0
-        scan = JsonScan(self._limits.depth)
-        try:
-            while True:
-                message = await exchange.receive()
-                if message["type"] != "http.request":  # refused, or gone
-                    return
-                part = message.get("body", b"")
-                parts.append(part)
-                size += len(part)
-                self._held += len(part)
-                refusal = self._flawed(scan, part, kind)
-                if refusal is not None:
-                    await exchange.refuse(refusal)
-                    return
-                if not message.get("more_body", False):
-                    break
-            await exchange.run(_replayed(self._app, parts))
-        finally:
-            self._held -= size
+        fields = None if brings_workflow(scope["method"], scope["path"]) else self._limits.fields
+        scan = JsonScan(self._limits.depth, fields)
+        while True:
+            message = await exchange.receive()
+            if message["type"] != "http.request":  # refused, or gone
+                return
+            part = message.get("body", b"")
+            parts.append(part)
+            refusal = self._flawed(scan, part, kind) if held.take(len(part)) else _busy()
+            if refusal is not None:
+                await exchange.refuse(refusal)
+                return
+            if not message.get("more_body", False):
+                break
+        body = b"".join(parts)
+        parts.clear()
+        if is_dense(body):
+            await exchange.refuse(problem(400, *_FLAWS["dense"]))
+        else:
+            await exchange.run(_replayed(self._app, body))
 
     def _flawed(self, scan: JsonScan, part: bytes, kind: str) -> Response | None:
-        if self._held > _BODIES_AT_ONCE * self._limits.body:
-            return problem(503, "busy", "the server is reading too much at once", headers=_SOON)
         if kind != "application/json":  # of a method that has no body; the application does not read it
             return None
         flaw = scan.feed(part)
@@ -284,16 +320,34 @@ def _too_early(seconds: float) -> Response:
     return problem(429, "rate_limited", detail, headers={"Retry-After": wait})
 
 
-def _replayed(app: ASGIApp, parts: list[bytes]) -> ASGIApp:
+def _busy() -> Response:
+    return problem(503, "busy", "the server is reading too much at once", headers=_SOON)
+
+
+def _counted(app: ASGIApp, exchange: Exchange, held: Held) -> ASGIApp:
+    """The application, that keeps in memory what it reads."""
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        async def next_part() -> Message:
+            message = await receive()
+            if held.take(len(message.get("body", b""))):
+                return message
+            await exchange.refuse(_busy())
+            return await receive()
+
+        await app(scope, next_part, send)
+
+    return counted
+
+
+def _replayed(app: ASGIApp, body: bytes) -> ASGIApp:
     """The application, that reads a body which was read already."""
+    left = [body]
+    del body
 
     async def replayed(scope: Scope, receive: Receive, send: Send) -> None:
         async def first() -> Message:
-            if not parts:
-                return await receive()
-            body = b"".join(parts)
-            parts.clear()
-            return {"type": "http.request", "body": body, "more_body": False}
+            return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
 
         await app(scope, first, send)
 

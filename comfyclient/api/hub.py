@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Hub"]
 
-_AT_ONCE: Final = 4
 _LINGER: Final = 1.0  # seconds
+_LAST_ANSWERS: Final = 2.0  # seconds that an instance has to take what was just sent to it
 
 _log = logging.getLogger("comfyclient.api")
 _log.addFilter(RedactingFilter())
@@ -50,20 +50,17 @@ class Hub:
         webhooks: Tell of ends.
         folder: The server's own workflows.
         once: The requests that were made with an ``Idempotency-Key``.
+        ending: Set when nothing new is to be begun.
         closing: Set when streams are to end.
-        heavy: Held by conversions that nobody queues.
     """
 
     def __init__(self, settings: ApiSettings) -> None:
         self.settings = settings
         self.folder = Folder(settings.workflows) if settings.workflows is not None else None
-        self.closing = asyncio.Event()
-        self.heavy = asyncio.Semaphore(_AT_ONCE)
+        self.ending, self.closing = asyncio.Event(), asyncio.Event()
         self.once = Once()
-        self.book = JobBook(
-            kept=settings.limits.kept_jobs, on_end=self._ended, on_doubt=self._in_doubt, drained=self._end_streams
-        )
-        self.queueing = Queueing(self.book, most=settings.limits.jobs)
+        self.book = JobBook(kept=settings.limits.kept_jobs, on_end=self._ended, on_doubt=self._in_doubt)
+        self.queueing = Queueing(self.book, most=settings.limits.jobs, ending=self.ending)
         self.webhooks = Webhooks(settings.webhook_secret, settings.addresses, done=self._settled)
         self._bundled: Catalog | None = None
         self._journal: Journal | None = None
@@ -102,13 +99,28 @@ class Hub:
         for record in found.untold:
             self._tell(record)
 
+    async def drain(self, seconds: float) -> None:
+        """The server is about to end: begin nothing more, let what is under way end, but not for ever; tell listeners.
+
+        Args:
+            seconds: What unfinished jobs have. A request that still queues has a moment more, for its answer.
+        """
+        self.ending.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.once.over()
+                await self.book.over()
+        await self.once.stop(_LAST_ANSWERS)
+        await self._end_streams()
+
     async def end(self) -> None:
         """End all sessions. What has not ended on the instances goes on there, and stands in the journal."""
+        self.ending.set()
         self.closing.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.once.close()
+        await self.once.stop()
         await self.webhooks.close()
         await self.book.close()
         await asyncio.gather(*self._writing)

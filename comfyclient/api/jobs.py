@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from comfyclient.errors import ComfyClientError
 from comfyclient.wire.records import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from comfyclient.job import Job
     from comfyclient.result import Result
@@ -74,6 +73,7 @@ class JobRecord:
         told: What became of that.
         ambiguous: Whether nobody can say if it was queued.
         unexplained: Whether the instance knows better why it has failed.
+        resubmit: Whether whoever follows it from its start queues it once more if the instance loses it.
         log: Its events.
     """
 
@@ -98,7 +98,7 @@ class JobRecord:
         self.made: Made | None = None
         self.progress: JobProgress | None = None
         self.error: dict[str, Any] | None = None
-        self.ambiguous = self.unexplained = False
+        self.ambiguous = self.unexplained = self.resubmit = False
         self.seeds: dict[str, int] = {}
         self.warnings: list[str] = []
         self.log = EventLog()
@@ -157,7 +157,6 @@ class JobBook:
         kept: How many that have ended are remembered, for each owner.
         on_end: Called with each that has ended.
         on_doubt: Called with each that nobody could be asked about any more.
-        drained: Called when the server is about to end, and has waited for its jobs.
     """
 
     def __init__(
@@ -166,10 +165,9 @@ class JobBook:
         kept: int,
         on_end: Callable[[JobRecord], None],
         on_doubt: Callable[[JobRecord], None],
-        drained: Callable[[], Awaitable[None]],
     ) -> None:
         self._kept = kept
-        self._on_end, self._on_doubt, self._drained = on_end, on_doubt, drained
+        self._on_end, self._on_doubt = on_end, on_doubt
         self._jobs: dict[str, dict[str, JobRecord]] = {}  # by owner, in order
         self._open: dict[str, dict[str, JobRecord]] = {}  # those of them that have not ended
         self._ended: dict[str, dict[str, None]] = {}  # those that have, in that order
@@ -233,13 +231,10 @@ class JobBook:
         record.finish(state, error)
         self._close(record)
 
-    async def drain(self, seconds: float) -> None:
-        """The server is about to end: wait until all that are followed have ended, but not for ever."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while tasks := self._tasks():
-                    await asyncio.wait(tasks)
-        await self._drained()
+    async def over(self) -> None:
+        """Wait until all that are followed have ended."""
+        while tasks := self._tasks():
+            await asyncio.wait(tasks)
 
     async def close(self) -> None:
         """Stop following. The jobs go on."""

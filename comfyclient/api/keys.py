@@ -104,7 +104,7 @@ class ApiKeys:
             raise ConfigError(f"the key of {name} has less than {SHORTEST} characters", hint=_EXAMPLE)
         if self.identify(key) is not None:
             raise ConfigError(f"the key of {name} is there twice")
-        self._secrets.append(Secret(key))
+        self._secrets.append(Secret(key, user=name))
         self._digests.append((_digest(key), name))
 
 

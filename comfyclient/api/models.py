@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 
 __all__ = [
     "CheckAnswer",
@@ -43,19 +43,45 @@ _Iterations = Annotated[int, Field(ge=1, le=100, description="How many jobs, as 
 SeedChoice = Annotated[int, Field(ge=0, le=2**64 - 1)] | Literal["random", "keep"]
 
 
-def _or_text(pattern: str, **bounds: int) -> tuple[Any, Any]:
-    """A number that programs of an older server may also send as a text."""
+_CREDENTIAL_MOST: Final = 64 * 2**10  # bytes of all its parts
+_PORTS: Final = range(2**16)
+
+
+def _or_text(pattern: str, low: int, high: int, *others: dict[str, str]) -> tuple[Any, Any]:
+    """A number that programs of an older server may also send as a text, or as a number with a point."""
     shape = re.compile(pattern)
 
     def read(value: Any) -> Any:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
         return int(value) if isinstance(value, str) and shape.fullmatch(value) else value
 
-    either = {"anyOf": [{"type": "integer", **bounds}, {"type": "string", "pattern": f"^({pattern})$"}]}
+    number = {"type": "integer", "minimum": low, "maximum": high}
+    either = {"anyOf": [number, {"type": "string", "pattern": f"^({pattern})$"}, *others]}
     return BeforeValidator(read), WithJsonSchema(either)
 
 
-_OldIterations = Annotated[_Iterations, *_or_text("[1-9][0-9]?|100", minimum=1, maximum=100)]
-_OldPort = Annotated[int, *_or_text("[0-9]{1,5}")]
+def _some_port(value: Any) -> Any:
+    """A text of five digits may say more than a port can be: it has no effect, and was always taken."""
+    if isinstance(value, int | float) and value not in _PORTS:
+        raise ValueError("a port is a number from 0 to 65535")
+    return value
+
+
+def _letters(word: str) -> str:
+    return "".join(f"[{letter.upper()}{letter}]" for letter in word)
+
+
+_WORDS: Final = "|".join(map(_letters, ("true", "false", "yes", "no", "on", "off", "t", "f", "y", "n")))
+_OldIterations = Annotated[_Iterations, *_or_text("[1-9][0-9]?|100", 1, 100)]
+_OldPort = Annotated[int | None, *_or_text("[0-9]{1,5}", 0, 65535, {"type": "null"}), BeforeValidator(_some_port)]
+_OldBool = Annotated[
+    bool,
+    Field(strict=False),
+    WithJsonSchema(
+        {"anyOf": [{"type": "boolean"}, {"enum": [0, 1]}, {"type": "string", "pattern": f"^({_WORDS}|0|1)$"}]}
+    ),
+]
 
 
 class _Given(BaseModel):
@@ -81,6 +107,17 @@ class Credentials(_Given):
     access_secret: Annotated[SecretStr, Field(max_length=4096)] | None = None
     headers: Annotated[dict[str, Annotated[SecretStr, Field(max_length=16384)]], Field(max_length=32)] | None = None
     cookies: Annotated[SecretStr, Field(max_length=65536)] | None = None
+
+    @model_validator(mode="after")
+    def _is_of_bounded_size(self) -> Self:
+        """Whatever is masked in texts later costs time by its size."""
+        headers = self.headers or {}
+        parts = [getattr(self, name) for name in type(self).model_fields if name != "headers"]
+        parts += [*headers, *headers.values()]
+        texts = (part.get_secret_value() if isinstance(part, SecretStr) else part for part in parts)
+        if sum(len(text.encode()) for text in texts if text) > _CREDENTIAL_MOST:
+            raise ValueError("a credential may have 64 KiB in all")
+        return self
 
 
 class SessionRequest(_Given):
@@ -109,8 +146,8 @@ class StartRequest(_Lenient):
 
     credentials: LegacyCredentials
     port: Annotated[_OldPort, Field(description="Accepted, without effect.")] = 9999
-    headless: Annotated[bool, Field(description="Accepted, without effect.")] = True
-    auto_open_workflow: Annotated[bool, Field(description="Open `workflow_path`, if it is given.")] = True
+    headless: Annotated[_OldBool, Field(description="Accepted, without effect.")] = True
+    auto_open_workflow: Annotated[_OldBool, Field(description="Open `workflow_path`, if it is given.")] = True
 
 
 class OpenRequest(_Lenient):
@@ -148,7 +185,10 @@ class JobRequest(_Given):
     check: Annotated[bool, Field(description="Look for what would not run before anything is queued.")] = True
     resubmit: Annotated[
         Literal["never", "lost"],
-        Field(description="`lost`: queue a job once more if the instance restarts and forgets it."),
+        Field(
+            description="`lost`: queue a job once more if the instance restarts and forgets it. This does not outlast a"
+            " restart of the server, or an outage of many minutes: such a job is then told as `lost`."
+        ),
     ] = "never"
     webhook: Annotated[
         str | None,

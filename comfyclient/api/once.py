@@ -7,7 +7,7 @@ import hashlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from comfyclient.api.errors import ApiError, too_many
+from comfyclient.api.errors import ApiError, server_ending, too_many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -32,6 +32,7 @@ class Once:
         self._known: dict[str, _Known] = {}
         self._before: dict[tuple[str, str], list[str]] = {}
         self._running: set[asyncio.Task[Any]] = set()
+        self._stopped = False
 
     async def do(self, owner: str, key: str | None, what: str, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Do it, or wait for whoever does it.
@@ -45,10 +46,10 @@ class Once:
             work: Does it.
 
         Raises:
-            ApiError: The key stands for something else, or is none, or too many are under way.
+            ApiError: The key stands for something else, or is none, or too many are under way; or it was stopped.
         """
         if key is None:
-            return await asyncio.shield(self._begin(work))
+            return await self._outcome(self._begin(work))
         if not (0 < len(key) <= _LONGEST and key.isprintable()):
             raise ApiError(400, "bad_key", "Idempotency-Key must be 1 to 255 printable characters")
         digest = hashlib.sha256(what.encode("utf-8", "surrogatepass")).digest()
@@ -61,7 +62,7 @@ class Once:
             known[1].add_done_callback(lambda done: self._done(owner, key, done))
         if known[0] != digest:
             raise ApiError(422, "key_reused", "this Idempotency-Key was used for another request")
-        return await asyncio.shield(known[1])
+        return await self._outcome(known[1])
 
     @staticmethod
     def mark(owner: str, key: str | None) -> str | None:
@@ -80,12 +81,28 @@ class Once:
                 hint="its jobs are there: GET /jobs/{id}", more={"queued": queued},
             )  # fmt: skip
 
-    async def close(self) -> None:
-        """Stop those under way."""
+    async def over(self) -> None:
+        """Wait until none is under way."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def stop(self, seconds: float = 0) -> None:
+        """Wait so long for those under way, and stop the others; whoever asked for one is told."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        self._stopped = True
         running = tuple(self._running)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+    async def _outcome(self, task: asyncio.Task[_T]) -> _T:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._stopped and task.cancelled():
+                raise server_ending() from None
+            raise
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work(), name="comfyclient-api-request")

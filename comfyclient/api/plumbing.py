@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import Depends, Path, Request
 
+from comfyclient._redact import keep_apart
 from comfyclient.api.models import Problem
 from comfyclient.api.replies import Json
 
@@ -61,8 +62,10 @@ def _hub(request: Request) -> Any:
     return hub_of(request)
 
 
-def _owner(request: Request) -> str:
-    return owner_of(request)
+async def _owner(request: Request) -> str:  # in the task of the request: it works for this owner from here on
+    owner = owner_of(request)
+    keep_apart(owner)
+    return owner
 
 
 Server = Annotated[Any, Depends(_hub)]

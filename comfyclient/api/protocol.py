@@ -6,6 +6,8 @@ It rests on h11, which refuses a head that grows too large; httptools would hold
 from __future__ import annotations
 
 import socket
+import struct
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import h11
@@ -64,6 +66,8 @@ class PatientProtocol(H11Protocol):
     def handle_events(self) -> None:
         """Take what has come, and start or stop the clock by what is there then."""
         super().handle_events()
+        if self.scope is not None:  # no answer can be broken off by ASGI's own means
+            self.scope.setdefault("extensions", {})["comfyclient.abort"] = {"call": self._break_off}
         if self._over:
             return
         waits = self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
@@ -84,6 +88,14 @@ class PatientProtocol(H11Protocol):
             self._answer(431, "headers_too_large", "the head of the request is too large")
         else:
             self._answer(400, "request_invalid", msg)
+
+    def _break_off(self) -> None:
+        """Drop what is not sent yet, and reset the connection: no end of an answer looks like that."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            at_once = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self.transport.abort()
 
     def _head_cap(self) -> int:
         cap = self.config.h11_max_incomplete_event_size

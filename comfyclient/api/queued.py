@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfyclient.api import models
 from comfyclient.api.plumbing import answer
-from comfyclient.api.replies import problem
+from comfyclient.api.replies import problem, told
 from comfyclient.api.views import job_view
 from comfyclient.api.work import Partly
 from comfyclient.errors import ComfyClientError, OutcomeUnknown
@@ -53,10 +53,14 @@ async def _queue(work: Callable[[], Awaitable[list[JobRecord]]], done: Callable[
 def _failed(error: ComfyClientError, queued: list[JobRecord]) -> Json:
     status = error.http_status if error.http_status >= 400 else 502
     ids = [job.id for job in queued]
-    more: dict[str, Any] = {"error": error.to_json(), "queued": ids}
+    more: dict[str, Any] = {"error": told(error.to_json()), "queued": ids}
     unknown = error.prompt_id if isinstance(error, OutcomeUnknown) else None
     if unknown is not None:
         more["unknown"] = unknown
     text = f"{len(ids)} were queued; then: {error}" if ids else str(error)
-    hint = "GET /jobs/{id} tells what became of each; do not simply queue them again" if ids or unknown else error.hint
+    hint = (
+        "GET /jobs/{id} tells what became of each; do not simply queue them again"
+        if ids or unknown
+        else more["error"].get("hint")
+    )
     return problem(status, "partly_queued" if ids else error.code, text, hint=hint, more=more)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from comfyclient._redact import RedactingFilter
+from comfyclient._redact import RedactingFilter, keep_apart
 from comfyclient.api.errors import ApiError
 from comfyclient.api.jobs import REFUSED, JobRecord
 from comfyclient.api.sessions import SessionOrder
@@ -120,6 +120,7 @@ def _record(first: Entry, last: Entry, about: dict[str, Any]) -> JobRecord:
 
 async def reopen(sessions: Sessions, owner: str, order: SessionOrder) -> None:
     """Begin a session, for the jobs that are left there, at an instance that asks for no credential."""
+    keep_apart(owner)
     pause = _FIRST
     while sessions.find(owner, order.url) is None:
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 from pydantic import SecretStr
 
 from comfyclient._version import __version__
 from comfyclient.api import models
 from comfyclient.api.errors import ApiError
+from comfyclient.api.leaving import while_awaited
 from comfyclient.api.plumbing import REFUSALS, Owner, Server, answer, refusals
 from comfyclient.api.queued import queued_done
 from comfyclient.api.sessions import Opened, SessionOrder
@@ -52,25 +53,25 @@ async def index() -> Json:
     responses=REFUSALS | refusals(404, 502),
     summary="Start the default session",
 )
-async def start(body: models.StartRequest, hub: Server, owner: Owner) -> Json:
+async def start(body: models.StartRequest, request: Request, hub: Server, owner: Owner) -> Json:
     """Log in at the instance, and open a workflow if one is named.
 
     A default session that is there already is replaced once that has worked. Its jobs go on. `port` and `headless` have
-    no effect: there is no browser.
+    no effect: there is no browser. If the caller leaves before the answer, there is no new session.
     """
     given = body.credentials
     credential = Credential.of(username=given.username, password=revealed(given.password))
     order = SessionOrder(given.url, credential, port=body.port)
-    replaced = hub.sessions.find_default(owner) is not None
     opened: dict[str, Any] = {"workflow": None}
 
     async def prepare(session: ApiSession) -> None:
         if given.workflow_path and body.auto_open_workflow:
             opened.update(await _open(hub, session, given.workflow_path))
 
-    session = await hub.sessions.start(owner, order, default=True, prepare=prepare)
+    starting = hub.sessions.start(owner, order, default=True, prepare=prepare)
+    session = await while_awaited(request, hub.ending, starting, hub.sessions.stop)
     details: dict[str, Any] = {"session_id": session.id, "url": session.url, "scheme": session.scheme}
-    details |= {"port": body.port, "headless": body.headless, "replaced": replaced, **opened}
+    details |= {"port": body.port, "headless": body.headless, "replaced": session.replaced, **opened}
     return answer(models.Done(message=f"Session started at {session.url}", details=details))
 
 
@@ -116,8 +117,8 @@ async def queue(
 
 @router.get("/session/status", response_model=models.SessionStatus, responses=refusals(401, 403, 429))
 async def status(hub: Server, owner: Owner) -> Json:
-    """Whether a default session is there, and where."""
-    session = hub.sessions.find_default(owner)
+    """Whether a default session is there, and where. To ask is to use it: it does not end by itself meanwhile."""
+    session = hub.sessions.look(owner)
     if session is None:
         return answer(models.SessionStatus(active=False))
     opened = session.opened

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import Response
 
+from comfyclient._redact import keep_apart
 from comfyclient.api import models
 from comfyclient.api.errors import ApiError, not_found
 from comfyclient.api.listening_in import send_events
@@ -106,6 +107,10 @@ async def outputs(job_id: Id, hub: Server, owner: Owner) -> Json:
         206: {"content": {"*/*": {}}, "description": "A part of it."},
         304: {"description": "It is the one that the caller has."},
         416: {"description": "It has no such part."},
+        505: {
+            "model": models.Problem,
+            "description": "Its length is not known, and HTTP/1.0 could not tell a part of it from the whole.",
+        },
         **refusals(401, 403, 404, 409, 422, 429, 502, 503),
     },
 )
@@ -117,7 +122,8 @@ async def output(job_id: Id, number: int, request: Request, hub: Server, owner: 
         raise not_found("output")
     names = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
     asked = {name: request.headers[name] for name in names if name in request.headers}
-    return OutputBytes(hub.session_for(record), made.files[number].ref, asked)
+    hub.room_for_stream(owner)
+    return OutputBytes(hub, owner, hub.session_for(record), made.files[number].ref, asked)
 
 
 @router.get(
@@ -154,6 +160,7 @@ async def socket(websocket: WebSocket, job_id: str) -> None:
     """The same over a websocket."""
     hub, owner = hub_of(websocket), owner_of(websocket)
     given = websocket.query_params.get("last_event_id") or websocket.headers.get("last-event-id")
+    keep_apart(owner)
     try:
         record = hub.book.get(owner, job_id)
         with hub.stream(owner):

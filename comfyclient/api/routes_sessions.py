@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from comfyclient.api import models
 from comfyclient.api.batch import Changes
 from comfyclient.api.errors import ApiError, not_found
+from comfyclient.api.leaving import while_awaited
 from comfyclient.api.plumbing import REFUSALS, Id, Owner, Server, answer, refusals
 from comfyclient.api.queued import queued_jobs
 from comfyclient.api.routes_default import revealed
@@ -37,8 +37,11 @@ router = APIRouter(prefix="/sessions", tags=["sessions"])
 
 
 @router.post("", status_code=201, response_model=models.Session, responses=REFUSALS | refusals(502))
-async def start(body: models.SessionRequest, hub: Server, owner: Owner) -> Json:
-    """Log in at an instance. The scheme is found out; the credential is kept in memory, for that instance alone."""
+async def start(body: models.SessionRequest, request: Request, hub: Server, owner: Owner) -> Json:
+    """Log in at an instance. The scheme is found out; the credential is kept in memory, for that instance alone.
+
+    If the caller leaves before the answer, there is no session.
+    """
     given = body.credentials or models.Credentials()
     credential = Credential.of(
         username=given.username,
@@ -51,7 +54,7 @@ async def start(body: models.SessionRequest, hub: Server, owner: Owner) -> Json:
         cookies=revealed(given.cookies),
     )
     order = SessionOrder(body.url, credential, body.tls_fingerprint, body.comfy_user, body.wait_ready)
-    session = await hub.sessions.start(owner, order)
+    session = await while_awaited(request, hub.ending, hub.sessions.start(owner, order), hub.sessions.stop)
     headers = {"Location": f"/sessions/{session.id}"}
     return answer(session_view(session, hub.book), 201, headers)
 
@@ -147,7 +150,7 @@ async def upload_file(
     It is named by its content there, so that the same file is not sent twice.
     """
     found = hub.sessions.get(owner, session_id)
-    with found.at_work(), tempfile.TemporaryDirectory(prefix="comfyclient-") as folder:
+    with found.at_work(), request.app.state.spool.folder() as folder:
         path = Path(folder) / safe_name(name)
         await spool(request, path)
         placed = await found.client.upload(path)
@@ -216,7 +219,7 @@ async def _workflow(hub: Hub, session: ApiSession, body: models.JobRequest) -> t
         found = await find_workflow(body.workflow_path, session.client, hub.folder)
         return found, found.source
     if body.workflow_id is not None:
-        kept = session.uploads.get(body.workflow_id)
+        kept = await session.uploaded(body.workflow_id)
         if kept is None:
             raise not_found("uploaded workflow")
         return kept, kept.name
@@ -232,8 +235,8 @@ async def take_workflow(hub: Hub, session: ApiSession, request: Request, name: s
         WorkflowError: It is none.
         ApiError: It is too large.
     """
-    workflow, size = await read_upload(request, name, hub.settings.limits.body)
-    workflow_id = session.keep(workflow, size, hub.settings.limits.uploads)
+    workflow, kept = await read_upload(request, name, hub.settings.limits.body)
+    workflow_id = session.keep(kept)
     nodes: Any = workflow.data.get("nodes") if workflow.format == "ui" else workflow.data
     count = len(nodes) if isinstance(nodes, list | dict) else 0
     return answer(

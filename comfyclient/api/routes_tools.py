@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -12,12 +11,14 @@ from comfyclient.api.plumbing import REFUSALS, Owner, Server, answer, clean, ref
 from comfyclient.api.routes_sessions import take_workflow
 from comfyclient.api.taking import WORKFLOW_BODY
 from comfyclient.api.views import workflows_view
-from comfyclient.prepare import build, seeds_of
+from comfyclient.prepare import aside, build, seeds_of
 from comfyclient.workflow.check import check as check_prompt
 from comfyclient.workflow.convert.releases import release_of
 from comfyclient.workflow.document import Workflow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from comfyclient.api.hub import Hub
     from comfyclient.api.replies import Json
     from comfyclient.workflow.catalog import Catalog
@@ -55,26 +56,36 @@ async def upload(
 @router.post("/convert", response_model=models.ConvertAnswer, responses=REFUSALS | refusals(404, 502))
 async def convert(body: models.ConvertRequest, hub: Server, owner: Owner) -> Json:
     """The prompt that the page would send. Nothing is queued."""
-    prompt, catalog = await _prompt(body, hub, owner)
-    about = {
-        "prompt": clean(prompt.nodes),
-        "warnings": [clean(str(warning)) for warning in prompt.warnings],
-        "seeds": clean(seeds_of(prompt, catalog)),
-    }
-    return answer(models.ConvertAnswer.model_validate(about))
+
+    def converted(prompt: Prompt, catalog: Catalog) -> Json:
+        about = {
+            "prompt": clean(prompt.nodes),
+            "warnings": _warnings(prompt),
+            "seeds": clean(seeds_of(prompt, catalog)),
+        }
+        return answer(models.ConvertAnswer.model_validate(about))
+
+    return await _answered(body, hub, owner, converted)
 
 
 @router.post("/check", response_model=models.CheckAnswer, responses=REFUSALS | refusals(404, 502))
 async def check(body: models.CheckRequest, hub: Server, owner: Owner) -> Json:
     """Whether it would run there, as far as that can be told without running it."""
-    prompt, catalog = await _prompt(body, hub, owner)
-    found = await asyncio.to_thread(check_prompt, prompt, catalog)
-    problems = [models.Trouble.model_validate(clean(problem.to_json())) for problem in found]
-    warnings = [clean(str(warning)) for warning in prompt.warnings]
-    return answer(models.CheckAnswer(ok=not problems, problems=problems, warnings=warnings))
+
+    def checked(prompt: Prompt, catalog: Catalog) -> Json:
+        found = check_prompt(prompt, catalog)
+        problems = [models.Trouble.model_validate(clean(problem.to_json())) for problem in found]
+        return answer(models.CheckAnswer(ok=not problems, problems=problems, warnings=_warnings(prompt)))
+
+    return await _answered(body, hub, owner, checked)
 
 
-async def _prompt(body: models.ConvertRequest, hub: Hub, owner: str) -> tuple[Prompt, Catalog]:
+def _warnings(prompt: Prompt) -> list[str]:
+    return [clean(str(warning)) for warning in prompt.warnings]
+
+
+async def _answered(body: models.ConvertRequest, hub: Hub, owner: str, tell: Callable[[Prompt, Catalog], Json]) -> Json:
+    """The answer about a prompt. All that depends on its size is done aside, and the answer written there as well."""
     release: str | None = None
     if body.session_id is not None:
         client = hub.sessions.get(owner, body.session_id).client
@@ -82,10 +93,10 @@ async def _prompt(body: models.ConvertRequest, hub: Hub, owner: str) -> tuple[Pr
         release = release_of((await client.info()).frontend_version)
     else:
         catalog = await hub.bundled()
-    workflow = Workflow.from_json(body.workflow, source="workflow")
 
-    def work() -> Prompt:
-        return build(workflow, catalog, edits=body.set, seed=body.seed, frontend=release)[1]
+    def work() -> Json:
+        workflow = Workflow.from_json(body.workflow, source="workflow")
+        prompt = build(workflow, catalog, edits=body.set, seed=body.seed, frontend=release)[1]
+        return tell(prompt, catalog)
 
-    async with hub.heavy:
-        return await asyncio.to_thread(work), catalog
+    return await aside(body.workflow, work)

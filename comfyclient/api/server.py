@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from comfyclient.api.errors import server_ending
 from comfyclient.api.listening import listen, port_of, url_of
 from comfyclient.api.protocol import protocol_for
+from comfyclient.api.replies import problem
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from comfyclient.api.settings import ApiSettings
 
@@ -83,13 +85,19 @@ def serve(
 
 
 class _Application:
-    """The application, whose errors at the start and the end are kept: uvicorn logs them, and exits with a code."""
+    """The application, whose errors at the start and the end are kept: uvicorn logs them, and exits with a code.
+
+    A request that is stopped at the end is answered like any that is refused; uvicorn would say 500, in plain text.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self.error: BaseException | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+            return
         if scope["type"] != "lifespan":
             await self._app(scope, receive, send)
             return
@@ -103,13 +111,29 @@ class _Application:
             self.error = error
             raise
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            if begun:
+                raise
+            why = server_ending()
+            await problem(why.status, why.code, why.detail, headers=why.headers)(scope, receive, send)
+
 
 class _Server(uvicorn.Server):
     """uvicorn's server, with an end of our own.
 
     Args:
         config: Of uvicorn.
-        state: The application's: ``draining`` is set when the end begins, then ``jobs.drain`` waits, and ends streams.
+        state: The application's: ``draining`` is set when the end begins, then ``hub.drain`` waits, and ends streams.
         drain: Seconds that unfinished jobs are waited for.
         listening: Called when it answers.
         leave: Ends the process.
@@ -188,7 +212,7 @@ class _Server(uvicorn.Server):
         self._state.draining = True
         _log.info("told to end: no more work is taken, unfinished jobs have %g seconds", self._seconds)
         try:
-            await self._state.jobs.drain(self._seconds)
+            await self._state.hub.drain(self._seconds)
         finally:
             self.should_exit = True
 

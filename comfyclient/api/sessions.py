@@ -15,10 +15,12 @@ from comfyclient._redact import RedactingFilter
 from comfyclient.api.attach import Attacher
 from comfyclient.api.busy import Busy
 from comfyclient.api.errors import no_session, session_gone, too_many
+from comfyclient.api.kept import KeptWorkflows
+from comfyclient.api.strangers import in_our_words
 from comfyclient.auth.credential import Credential
 from comfyclient.auth.tls import TLS
 from comfyclient.client import ComfyClient
-from comfyclient.errors import ComfyClientError, NotComfyUI, ProtocolError
+from comfyclient.errors import ComfyClientError
 from comfyclient.recording import Recording
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from comfyclient.addresses import AddressPolicy
     from comfyclient.api.batch import Batch
     from comfyclient.api.jobs import JobBook
+    from comfyclient.api.kept import Kept
     from comfyclient.api.settings import Limits
     from comfyclient.journal import Journal
     from comfyclient.workflow.document import Workflow
@@ -35,7 +38,6 @@ __all__ = ["OPEN", "ApiSession", "Opened", "SessionOrder", "Sessions"]
 
 OPEN: Final = "none"
 """The scheme of an instance that lets everybody in."""
-_KEPT_BYTES: Final = 64 * 2**20  # of uploaded workflows, for each session
 _HOPE: Final = 86400.0  # seconds for which an instance that cannot be asked about its jobs is asked again
 
 _log = logging.getLogger("comfyclient.api")
@@ -98,8 +100,8 @@ class ApiSession:
         default: Whether the calls without an id mean it.
         again: What it takes to begin such a session again after a restart; ``None``: a secret, which is kept nowhere.
         opened: The workflow that is open.
-        uploads: Workflows that were uploaded, by id.
         used: When it was asked for last, on the event loop's clock.
+        replaced: Whether another default session ended for it.
         attacher: Finds jobs again that nobody follows.
         ended: Nothing more is queued in it.
         busy: Requests that need its client; ``queueing``: those of them that queue.
@@ -114,6 +116,7 @@ class ApiSession:
         *,
         scheme: str,
         book: JobBook,
+        kept: KeptWorkflows,
         default: bool,
     ) -> None:
         self.id = secrets.token_urlsafe(24)
@@ -124,10 +127,9 @@ class ApiSession:
         self.again = order.to_json() if scheme == OPEN else None
         self.created = time.time()
         self.opened: Opened | None = None
-        self.uploads: dict[str, Workflow] = {}
-        self._sizes: dict[str, int] = {}
+        self._kept = kept
         self.used = 0.0
-        self.ended = False
+        self.ended = self.replaced = False
         self.busy, self.queueing = Busy(), Busy()
         self.attacher = Attacher(owner, self.url, self.id, client, recording, book)
 
@@ -143,14 +145,14 @@ class ApiSession:
         with self.busy, self.queueing if queueing else contextlib.nullcontext():
             yield
 
-    def keep(self, workflow: Workflow, size: int, most: int) -> str:
+    def keep(self, kept: Kept) -> str:
         """Keep an uploaded workflow; the oldest go if there are too many, or they are too large. Returns its id."""
-        workflow_id = secrets.token_urlsafe(12)
-        self.uploads[workflow_id], self._sizes[workflow_id] = workflow, size
-        while len(self.uploads) > most or (sum(self._sizes.values()) > _KEPT_BYTES and len(self.uploads) > 1):
-            oldest = next(iter(self.uploads))
-            del self.uploads[oldest], self._sizes[oldest]
-        return workflow_id
+        return self._kept.keep(self.owner, self.id, kept)
+
+    async def uploaded(self, workflow_id: str) -> Workflow | None:
+        """The workflow that was uploaded under an id, if it is kept still."""
+        found = self._kept.find(self.owner, self.id, workflow_id)
+        return await found.workflow() if found is not None else None
 
 
 class Sessions:
@@ -170,6 +172,7 @@ class Sessions:
         self._sessions: dict[str, ApiSession] = {}
         self._default: dict[str, str] = {}
         self._starting: Counter[str] = Counter()
+        self._kept = KeptWorkflows(limits)
         self._retiring: dict[asyncio.Task[None], str] = {}  # by what ends them: their owners
 
     def __len__(self) -> int:
@@ -204,6 +207,11 @@ class Sessions:
     def find_default(self, owner: str) -> ApiSession | None:
         """The same; ``None`` if there is none."""
         return self._sessions.get(self._default.get(owner, ""))
+
+    def look(self, owner: str) -> ApiSession | None:
+        """The same, for a caller who asks about it: whoever does so again and again has not forgotten it."""
+        found = self.find_default(owner)
+        return self._use(found) if found is not None else None
 
     def at(self, owner: str, url: str, *, preferred: str = "") -> ApiSession | None:
         """A session of the owner at an instance: the ``preferred`` one if it is there still."""
@@ -252,6 +260,7 @@ class Sessions:
             before = self.find_default(owner)  # which may be another by now
             if before is not None:
                 self.stop(before)
+                session.replaced = True
             self._default[owner] = session.id
         self._sessions[session.id] = self._use(session)
         session.attacher.wake()
@@ -262,6 +271,7 @@ class Sessions:
         if self._sessions.pop(session.id, None) is None:
             return
         session.ended = True
+        self._kept.forget(session.owner, session.id)
         if self._default.get(session.owner) == session.id:
             del self._default[session.owner]
         task = asyncio.create_task(self._retire(session), name="comfyclient-api-session-end")
@@ -270,6 +280,8 @@ class Sessions:
 
     async def sweep(self) -> None:
         """End those that nobody has used for long, and whose jobs have ended. Runs until it is cancelled."""
+        if not self._limits.idle:
+            return
         now = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(max(0.05, min(60.0, self._limits.idle / 4)))
@@ -307,7 +319,9 @@ class Sessions:
         except BaseException:
             await client.close()
             raise
-        return ApiSession(owner, client, recording, order, scheme=scheme, book=self._book, default=default)
+        return ApiSession(
+            owner, client, recording, order, scheme=scheme, book=self._book, kept=self._kept, default=default
+        )
 
     async def _retire(self, session: ApiSession) -> None:
         def followed() -> list[asyncio.Task[None]]:
@@ -339,17 +353,14 @@ async def _reach(client: ComfyClient, seconds: float) -> str:
     """Log in. Returns how.
 
     Raises:
-        ComfyClientError: That is not possible. What a stranger's server has answered is not told: whoever may call
-            this server could read with it what only this machine can reach.
+        ComfyClientError: That is not possible. See `comfyclient.api.strangers` for what is told of it.
     """
     try:
         if seconds > 0:
             await client.wait_ready(seconds)
         return (await client.login()).scheme or OPEN
-    except ProtocolError:
-        raise NotComfyUI(
-            "something answers there, and it is not ComfyUI", hint="is that ComfyUI's address, and its port?"
-        ) from None
+    except ComfyClientError as error:
+        raise await in_our_words(client, error) from None
 
 
 async def _prepare(session: ApiSession, prepare: Callable[[ApiSession], Awaitable[None]]) -> None:

@@ -20,7 +20,9 @@ class Limits:
     """What one caller, and all together, may ask for.
 
     Attributes:
-        body: Bytes of a JSON body.
+        body: Bytes of a JSON body that may bring a workflow.
+        small_body: Bytes of any other JSON body.
+        fields: Fields of all objects together in such a body.
         upload: Bytes of an uploaded file.
         depth: How deep JSON may be nested.
         head_seconds: How long the head of a request may take to arrive.
@@ -29,12 +31,17 @@ class Limits:
         jobs: Unfinished jobs at a time, for each key.
         kept_jobs: Jobs that are remembered after their end, for each key; the oldest go first.
         uploads: Uploaded workflows that are kept, for each session.
+        kept_bytes: Bytes of all uploaded workflows of a key, compressed.
+        uploading: Uploads at a time, for each key.
         streams: Event streams at a time, for each key.
         rate: Requests a second that a key may make in the long run; ``burst``: at once.
-        idle: Seconds without a request and without an unfinished job after which a session ends.
+        work_seconds: How long dealing with one workflow may take, and how long it may wait for its turn.
+        idle: Seconds without a request and without an unfinished job after which a session ends; 0: never.
     """
 
     body: int = 16 * 2**20
+    small_body: int = 256 * 2**10
+    fields: int = 1000
     upload: int = 100 * 2**20
     depth: int = 200
     head_seconds: float = 10.0
@@ -43,9 +50,12 @@ class Limits:
     jobs: int = 10_000
     kept_jobs: int = 10_000
     uploads: int = 32
+    kept_bytes: int = 64 * 2**20
+    uploading: int = 8
     streams: int = 1000
     rate: float = 100.0
     burst: int = 1000
+    work_seconds: float = 20.0
     idle: float = 3600.0
 
 

@@ -12,12 +12,12 @@ from urllib.parse import quote
 from starlette.responses import Response, StreamingResponse
 
 from comfyclient._redact import RedactingFilter
-from comfyclient.api.replies import refusal
+from comfyclient.api.replies import problem, refusal
 from comfyclient.errors import ComfyClientError
 from comfyclient.names import safe_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["EventStream", "OutputBytes", "events_of", "line_of"]
 
 _HEARTBEAT: Final = 15.0  # seconds of silence after which something is said, or proxies hang up
+_STALLED: Final = 60.0  # seconds for which a caller may take nothing of a file
 _HARMLESS: Final = ("image/", "video/", "audio/", "model/")
 _MARKUP: Final = ("image/svg",)
 _BYTES: Final = "application/octet-stream"
@@ -98,14 +99,15 @@ class EventStream(Response):
 class OutputBytes(Response):
     """A file of an instance, handed on as it comes. A browser is told to save it, never to show it as a page."""
 
-    def __init__(self, session: ApiSession, ref: OutputRef, asked: dict[str, str]) -> None:
+    def __init__(self, hub: Hub, owner: str, session: ApiSession, ref: OutputRef, asked: dict[str, str]) -> None:
         super().__init__()
+        self._hub, self._owner = hub, owner
         self._session, self._ref, self._asked = session, ref, asked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
-        with self._session.at_work():
-            sending = _Sending(send)
+        with self._hub.stream(self._owner), self._session.at_work():
+            sending = _Sending(scope, send)
             try:
                 await self._relay(self._asked, scope, receive, sending)
             except ComfyClientError as error:
@@ -114,13 +116,23 @@ class OutputBytes(Response):
                     return
                 # The answer stays without its end, so that nobody takes what came for the whole.
                 _log.warning("an output broke off on its way: %s", error)
+                if scope["http_version"] == "1.0":  # where the end of the connection is that of the answer
+                    sending.abort()
 
     async def _relay(self, asked: dict[str, str], scope: Scope, receive: Receive, send: _Sending) -> None:
         async with self._session.client.relay(self._ref, asked) as found:
             if not _is_of_another(found, asked):
-                await StreamingResponse(found.body, found.status, self._about(found))(scope, receive, send)
+                await self._answer(found, scope)(scope, receive, send)
                 return
         await self._relay({name: asked[name] for name in asked.keys() - {"Range", "If-Range"}}, scope, receive, send)
+
+    def _answer(self, found: Relayed, scope: Scope) -> Response:
+        if scope["http_version"] == "1.0" and found.status in {200, 206} and "Content-Length" not in found.headers:
+            return problem(
+                505, "http_version", "its length is not known, and HTTP/1.0 cannot tell a part of it from the whole",
+                hint="ask by HTTP/1.1; nginx does with `proxy_http_version 1.1`",
+            )  # fmt: skip
+        return StreamingResponse(found.body, found.status, self._about(found))
 
     def _about(self, found: Relayed) -> dict[str, str]:
         headers = {name: value for name, value in found.headers.items() if value.isascii() and value.isprintable()}
@@ -135,14 +147,24 @@ class OutputBytes(Response):
 
 
 class _Sending:
-    """Sends, and knows whether anything was sent."""
+    """Sends, knows whether anything was sent, and gives up a caller who does not read."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
         self._send, self.begun = send, False
+        self._abort: Callable[[], None] | None = scope.get("extensions", {}).get("comfyclient.abort", {}).get("call")
 
     async def __call__(self, message: Message) -> None:
         self.begun = True
-        await self._send(message)
+        stalled = asyncio.get_running_loop().call_later(_STALLED, self.abort)
+        try:
+            await self._send(message)
+        finally:
+            stalled.cancel()
+
+    def abort(self) -> None:
+        """Break the connection off: what is sent is dropped, and the caller learns that it was not all."""
+        if self._abort is not None:
+            self._abort()
 
 
 def _is_of_another(found: Relayed, asked: Mapping[str, str]) -> bool:

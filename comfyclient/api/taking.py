@@ -7,6 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from comfyclient.api.errors import ApiError
+from comfyclient.api.kept import Kept
+from comfyclient.prepare import aside
+from comfyclient.wire.limits import is_dense
 from comfyclient.workflow.document import Workflow
 
 if TYPE_CHECKING:
@@ -35,11 +38,11 @@ FILE_BODY: Final[dict[str, Any]] = {
 """The same: any file."""
 
 
-async def read_upload(request: Request, name: str | None, most: int) -> tuple[Workflow, int]:
-    """A workflow, and how many bytes it came in.
+async def read_upload(request: Request, name: str | None, most: int) -> tuple[Workflow, Kept]:
+    """A workflow, and what is kept of it.
 
     Raises:
-        ApiError: It is too large.
+        ApiError: It is too large, or of nothing but brackets.
         WorkflowError: It is no workflow.
     """
     data = bytearray()
@@ -47,8 +50,16 @@ async def read_upload(request: Request, name: str | None, most: int) -> tuple[Wo
         data += part
         if len(data) > most:
             raise ApiError(413, "body_too_large", f"a workflow may have {most} bytes")
-    workflow = await asyncio.to_thread(Workflow.parse, bytes(data), source=name or "the uploaded workflow")
-    return replace(workflow, name=name), len(data)
+    whole = bytes(data)
+    del data
+    if is_dense(whole):
+        raise ApiError(400, "too_dense", "the file is nothing but brackets, which no workflow is")
+
+    def read() -> tuple[Workflow, Kept]:
+        workflow = Workflow.parse(whole, source=name or "the uploaded workflow")
+        return replace(workflow, name=name), Kept.of(whole, name)
+
+    return await aside({}, read)
 
 
 async def spool(request: Request, path: Path) -> None:

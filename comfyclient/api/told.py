@@ -48,15 +48,9 @@ class Told:
         Raises:
             ConfigError: It cannot be written.
         """
-        line = f"{job_id}\n".encode("ascii", "replace")
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
             with self._gate:
-                handle = os.open(self._path, flags, 0o600)
-                try:
-                    os.write(handle, line)
-                finally:
-                    os.close(handle)
+                _append(self._path, f"{job_id}\n")
         except OSError as error:
             raise _trouble(self._path, error) from None
 
@@ -75,10 +69,18 @@ class Told:
         new = self._path.with_suffix(".new")
         try:
             with self._gate:
-                new.write_text("".join(f"{job_id}\n" for job_id in kept), encoding="ascii")
+                new.unlink(missing_ok=True)
+                _append(new, "".join(f"{job_id}\n" for job_id in kept))
                 new.replace(self._path)
         except OSError as error:
             raise _trouble(self._path, error) from None
+
+
+def _append(path: Path, text: str) -> None:
+    """Write at the end of a file that nobody else can read."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as file:
+        file.write(text.encode("ascii", "replace"))
 
 
 def _trouble(path: Path, error: OSError) -> ConfigError:

@@ -1,15 +1,21 @@
-"""What the server knows, as the models show it."""
+"""What the server knows, as the models show it.
+
+What an instance says may be what it was sent: texts that it made up are masked here, or were where they were taken in.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import datetime as dt
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from comfyclient._redact import redact, redact_json
 from comfyclient.api import models
 from comfyclient.api.plumbing import clean
+from comfyclient.api.replies import told
 
 if TYPE_CHECKING:
     from comfyclient.api.jobs import JobBook, JobRecord, Made
@@ -59,7 +65,7 @@ def job_view(record: JobRecord) -> models.Job:
                 "seeds": record.seeds,
                 "warnings": record.warnings,
                 "progress": _progress(progress) if progress is not None else None,
-                "error": error,
+                "error": told(error) if error is not None else None,
                 "webhook": record.told,
             }
         )
@@ -88,7 +94,13 @@ def outputs_view(job_id: str, made: Made) -> models.OutputList:
         }
         for number, output in enumerate(made.files)
     ]
-    return models.OutputList.model_validate(clean({"outputs": files, "texts": [t.to_json() for t in made.texts]}))
+    return models.OutputList.model_validate(_masked({"outputs": files, "texts": [t.to_json() for t in made.texts]}))
+
+
+def _masked(said: Any) -> Any:
+    """What an instance said, as any program can read it. To look at each text by itself takes long: only if need be."""
+    text = json.dumps(said)
+    return clean(said if redact(text) == text else redact_json(said, names=False))
 
 
 async def workflows_view(session: ApiSession, folder: Folder | None) -> models.WorkflowList:
@@ -97,6 +109,6 @@ async def workflows_view(session: ApiSession, folder: Folder | None) -> models.W
     Raises:
         ComfyClientError: The instance cannot be asked.
     """
-    saved = [{**one.to_json(), "where": "instance"} for one in await session.client.saved_workflows()]
+    saved = _masked([{**one.to_json(), "where": "instance"} for one in await session.client.saved_workflows()])
     own = await asyncio.to_thread(folder.listing) if folder is not None else []
     return models.WorkflowList.model_validate(clean({"workflows": saved + [{**one, "where": "server"} for one in own]}))

@@ -12,6 +12,7 @@ import hmac
 import logging
 import random
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from yarl import URL
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Webhooks", "sign"]
 
 _PAUSES: Final = (1.0, 5.0, 30.0, 120.0, 600.0)  # seconds before each further attempt
-_AT_ONCE: Final = 16
-_TIMEOUT: Final = 15.0
+_AT_ONCE: Final = 8  # attempts for each owner: receivers that never answer hold up nobody else's
+_TIMEOUT: Final = 10.0
 
 _log = logging.getLogger("comfyclient.api.webhooks")
 _log.addFilter(RedactingFilter())
@@ -64,7 +65,7 @@ class Webhooks:
         pauses: tuple[float, ...] = _PAUSES,
     ) -> None:
         self._secret, self._addresses, self._done, self._pauses = secret, addresses, done, pauses
-        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._gates = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(_AT_ONCE))  # by owner
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: Transport | None = None
 
@@ -110,7 +111,7 @@ class Webhooks:
         trouble = ""
         for pause in (0.0, *self._pauses):
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads attempts, hides nothing
-            async with self._gate:
+            async with self._gates[record.owner]:
                 trouble, final = await self._attempt(record, url, body, secret)
             if not trouble:
                 record.told = "delivered"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from comfyclient.api.batch import Batch, Changes
-from comfyclient.api.errors import ApiError, too_many
+from comfyclient.api.errors import ApiError, server_ending, too_many
 from comfyclient.api.jobs import JobRecord
 from comfyclient.errors import ComfyClientError, ConfigError, OutcomeUnknown
 
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from comfyclient.prepare import Prepared
     from comfyclient.workflow.document import Workflow
 
-__all__ = ["NOTE", "Order", "Partly", "Queueing"]
+__all__ = ["NOTE", "Order", "Partly", "Queueing", "ServerEnding"]
 
 NOTE = "api"
 """Under which name the journal keeps what this server needs to know of a job."""
+_NO_MORE: Final = "the server is about to end and queues nothing more"
+_IN_DOUBT: Final = "the server ended before the instance had answered; it may have queued one more"
+_LOOK: Final = "GET /jobs has all that were queued, once the server is there again, if it keeps a journal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,14 @@ class Partly(Exception):
         self.queued, self.error = queued, error
 
 
+class ServerEnding(ComfyClientError):
+    """What was to be queued was not, or not all of it: the server was told to end."""
+
+    code = "server_ending"
+    http_status = 503
+    default_hint = _LOOK
+
+
 class _Room:
     """Places for jobs that are about to be queued."""
 
@@ -83,10 +95,11 @@ class Queueing:
     Args:
         book: Where jobs are remembered.
         most: Unfinished jobs that an owner may have at a time.
+        ending: Set when nothing more is to be queued.
     """
 
-    def __init__(self, book: JobBook, *, most: int) -> None:
-        self._book, self._most = book, most
+    def __init__(self, book: JobBook, *, most: int, ending: asyncio.Event) -> None:
+        self._book, self._most, self._ending = book, most, ending
         self._coming: Counter[str] = Counter()
 
     async def queue(self, session: ApiSession, order: Order) -> list[JobRecord]:
@@ -134,8 +147,10 @@ class Queueing:
         """Keep places for jobs that are about to be queued, and the session from being closed meanwhile.
 
         Raises:
-            ApiError: There are too many, or the session has ended.
+            ApiError: There are too many, or the session has ended, or the server is about to.
         """
+        if self._ending.is_set():
+            raise server_ending()
         owner = session.owner
         if len(self._book.unfinished(owner)) + self._coming[owner] + iterations > self._most:
             raise too_many("unfinished jobs")
@@ -150,21 +165,35 @@ class Queueing:
         queued: list[JobRecord] = []
         for iteration in range(first, first + order.iterations):
             try:
-                if session.ended:
-                    raise ConfigError("the session was ended while its jobs were being queued")
+                self._go_on(session)
                 prepared = await batch.make(iteration)
                 queued.append(await self._one(session, prepared, order))
                 room.give_back(1)  # it counts as unfinished now
+            except asyncio.CancelledError:
+                if not self._ending.is_set():
+                    raise
+                raise Partly(queued, ServerEnding(_IN_DOUBT)) from None
             except ComfyClientError as error:
                 if not queued:
                     raise
                 raise Partly(queued, error) from None
         return queued
 
+    def _go_on(self, session: ApiSession) -> None:
+        """See that one more may be queued.
+
+        Raises:
+            ComfyClientError: The session, or the server, has been told to end meanwhile.
+        """
+        if self._ending.is_set():
+            raise ServerEnding(_NO_MORE)
+        if session.ended:
+            raise ConfigError("the session was ended while its jobs were being queued")
+
     async def _one(self, session: ApiSession, prepared: Prepared, order: Order) -> JobRecord:
         about: dict[str, Any] = {
             "owner": session.owner, "session": session.id, "workflow": order.name, "webhook": order.webhook,
-            "again": session.again, "key": secrets.token_hex(16), "once": order.once,
+            "again": session.again, "key": secrets.token_hex(16), "once": order.once, "resubmit": order.resubmit,
         }  # fmt: skip
         try:
             job = await session.client.submit(prepared, front=order.front, resubmit=order.resubmit, note={NOTE: about})
@@ -188,7 +217,7 @@ def remembered(prompt_id: str, url: str, about: Mapping[str, Any], *, created: f
         value = about.get(name)
         return value if isinstance(value, str) else None
 
-    return JobRecord(
+    record = JobRecord(
         prompt_id,
         owner=text("owner") or "",
         session_id=text("session") or "",
@@ -197,3 +226,5 @@ def remembered(prompt_id: str, url: str, about: Mapping[str, Any], *, created: f
         webhook=text("webhook"),
         created=created,
     )
+    record.resubmit = text("resubmit") == "lost"
+    return record

@@ -15,7 +15,7 @@ __all__ = ["ServeOptions", "command"]
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What the command line says. ``drain`` is in seconds, ``rate`` in requests a second. None of it is secret."""
+    """What the command line says. ``drain`` and ``idle`` are in seconds, ``rate`` in requests a second. No secrets."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -30,6 +30,7 @@ class ServeOptions:
     drain: float = 10.0
     webhook_secret_file: Path | None = None
     max_sessions: int | None = None
+    idle: float = 3600.0
     rate: float | None = None
     forwarded_allow_ips: str | None = None
     access_log: bool = True
@@ -87,6 +88,10 @@ class ServeOptions:
     help="What webhooks are signed with. Default: $COMFYCLIENT_WEBHOOK_SECRET(_FILE), else none are sent.",
 )  # fmt: skip
 @click.option("--max-sessions", metavar="N", type=click.IntRange(min=1), help="Sessions at a time, for each key.")
+@click.option(
+    "--idle", metavar="SECONDS", type=click.FloatRange(min=0), default=3600.0, show_default=True,
+    help="End sessions that were not used for so long and have no unfinished jobs; 0: never.",
+)  # fmt: skip
 @click.option(
     "--rate", metavar="N", type=click.FloatRange(min=0, min_open=True),
     help="Requests a second in the long run, for each key.",

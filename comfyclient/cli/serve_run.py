@@ -141,7 +141,8 @@ def _limits(options: ServeOptions) -> Limits:
     from comfyclient.api.settings import Limits
 
     usual = Limits()
-    return dataclasses.replace(usual, sessions=options.max_sessions or usual.sessions, rate=options.rate or usual.rate)
+    sessions, rate = options.max_sessions or usual.sessions, options.rate or usual.rate
+    return dataclasses.replace(usual, sessions=sessions, rate=rate, idle=options.idle)
 
 
 def _keys(app: App, options: ServeOptions) -> ApiKeys:

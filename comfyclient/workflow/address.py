@@ -43,17 +43,20 @@ class NodeIndex:
             self._titles.setdefault(prompt.title(node_id), []).append(node_id)
             self._classes.setdefault(prompt.class_type(node_id), []).append(node_id)
 
-    def resolve(self, address: str, has_input: Callable[[str, str], bool]) -> tuple[str, str] | None:
+    def resolve(
+        self, address: str, has_input: Callable[[str, str], bool], may_be: Callable[[str], bool] = lambda _: True
+    ) -> tuple[str, str] | None:
         """The node id and the input that an address means; ``None`` if it fits nothing.
 
         Args:
             address: See the module.
             has_input: Whether the node of that id has an input of that name.
+            may_be: Whether any node at all may have one, so that not all need be asked.
 
         Raises:
             EditError: It fits more than one node.
         """
-        readings = list(_readings(address))
+        readings = [reading for reading in _readings(address) if may_be(reading.input)]
         for lookup in (self._by_id, self._by_name, self._by_folded_name):
             for reading in readings:
                 found = [node for node in lookup(reading) if has_input(node, reading.input)]

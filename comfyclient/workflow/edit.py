@@ -123,6 +123,7 @@ class _Editor:
         self._nodes = dict(prompt.nodes)
         self._set: dict[tuple[str, str], str] = {}  # what was set, and by which address
         self._reshaped: set[tuple[str, str]] = set()  # dynamic combos with another option than before
+        self._names: tuple[set[str], tuple[str, ...]] | None = None
 
     def set_all(self, edits: Mapping[str, Any]) -> None:
         """Set everything; dynamic combos first, outer before inner, as they decide which inputs exist."""
@@ -170,13 +171,24 @@ class _Editor:
         self, index: NodeIndex, addresses: Mapping[str, Any]
     ) -> Iterator[tuple[str, tuple[str, str, InputSpec | None]]]:
         for address in addresses:
-            at = index.resolve(address, self._has_input)
+            at = index.resolve(address, self._has_input, self._may_be)
             if at is not None:
                 yield address, (*at, find_spec(self._nodes[at[0]], self._catalog, at[1]))
 
     def _has_input(self, node_id: str, name: str) -> bool:
         node = self._nodes[node_id]
         return name in node["inputs"] or find_spec(node, self._catalog, name) is not None
+
+    def _may_be(self, name: str) -> bool:
+        """Whether any node may have such an input. A wrong name must not cost a look at each of thousands of nodes."""
+        if self._names is None:
+            classes = {self._prompt.class_type(node_id) for node_id in self._nodes} & self._catalog.keys()
+            specs = [spec for class_type in classes for spec in self._catalog[class_type].inputs]
+            held = {held for node in self._nodes.values() for held in node["inputs"]}
+            # What grows, or depends on a choice, is called after the input that it belongs to.
+            self._names = held | {spec.name for spec in specs}, tuple({f"{spec.name}." for spec in specs})
+        known, parents = self._names
+        return name in known or ("." in name and name.startswith(parents))
 
     def _input_names(self, node_id: str) -> list[str]:
         """What can be set there, for messages."""

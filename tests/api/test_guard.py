@@ -303,14 +303,14 @@ async def test_bodies_that_wait_for_their_end_share_a_limit():
             _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
             writer.write(head + b" " * 999)
             writers.append(writer)
-            while rig.guard._held < 999 * count:  # noqa: ASYNC110 - until the server has read it
+            while rig.guard._holding.size < 999 * count:  # noqa: ASYNC110 - until the server has read it
                 await asyncio.sleep(0)
         answer = await raw(rig, head, b" " * 999)
         assert (answer.status, answer.code) == (503, "busy")
         assert answer.headers["retry-after"]
         for writer in writers:
             writer.transport.abort()
-        while rig.guard._held:  # noqa: ASYNC110
+        while rig.guard._holding.size:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert (await http.post("/session/start", json={})).status_code == 200
         assert len(rig.reached) == 1
@@ -331,7 +331,7 @@ async def test_what_is_left_of_a_body_is_not_taken_for_a_request():
 )
 async def test_json_that_is_nested_too_deeply_is_refused(body):
     async with guarded() as rig, rig.client() as http:
-        answer = await http.post("/session/start", content=body, headers={"Content-Type": "application/json"})
+        answer = await http.post("/convert", content=body, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.json()["code"]) == (400, "too_deep")
         assert rig.reached == []
 

@@ -304,7 +304,7 @@ async def test_an_outage_that_outlasts_all_patience_ends_with_the_truth(tmp_path
         async with serving(journal=tmp_path / "journal") as served, served.client() as http:
             session = await new_session(http, proxy.url)
             [held] = list(served.hub.sessions)
-            held.client._watcher._patience = 0.2
+            held.client._watcher._looker._patience = 0.2
             [job] = await queue(http, session, picture())
             await hold.reached()
             record = served.hub.book.get("local", job["id"])

@@ -121,6 +121,37 @@ async def test_what_comes_in_the_wrong_order_is_told_what_to_do_first(comfy):
         assert no(await http.post("/session/stop"), 400, "no_session")["detail"] == NOTHING_OPEN
 
 
+async def test_numbers_and_choices_are_taken_in_the_forms_that_programs_write_them(comfy):
+    name = f"rest-{secrets.token_hex(4)}"
+    await save_workflow(comfy, f"{name}.json", noise((7, "fixed")))
+    good, port = {"url": comfy, "workflow_path": name}, "port"
+    taken = [
+        ({port: None}, {port: None}),
+        ({port: 0}, {port: 0}),
+        ({port: 65535}, {port: 65535}),
+        ({port: "99999"}, {port: 99999}),
+        ({port: 9999.0}, {port: 9999}),
+        ({"headless": "true"}, {"headless": True}),
+        ({"headless": 1}, {"headless": True}),
+        ({"headless": "False"}, {"headless": False}),
+        ({"auto_open_workflow": "no"}, {"workflow": None}),
+        ({"auto_open_workflow": "yes"}, {"workflow": f"{name}.json"}),
+    ]
+    async with serving() as served, served.client() as http:
+        for given, told in taken:
+            details = ok(await http.post("/session/start", json={"credentials": good, **given}))["details"]
+            assert details | told == details
+            assert ok(await http.get("/session/status"))["port"] == details["port"]
+        ports = [{port: wrong} for wrong in (-1, 65536, 10**400, "100000", 1.5, True, "")]
+        for given in (*ports, {"headless": 2}, {"headless": "maybe"}, {"headless": None}):
+            no(await http.post("/session/start", json={"credentials": good, **given}), 422, "invalid_request")
+        for iterations in (2.0, "2"):
+            queued = ok(await http.post("/workflow/queue", json={"iterations": iterations}))["details"]
+            assert queued["iterations"] == 2
+            for job in queued["job_ids"]:
+                assert (await ended(http, job))["state"] == "succeeded"
+
+
 async def test_wrong_bodies_are_refused_and_repeat_no_password(comfy):
     secret = "pass-word-that-nobody-sees"
     good = {"url": comfy, "username": USER, "password": secret}
@@ -181,6 +212,7 @@ async def test_two_starts_at_once_leave_one_session(comfy):
         answers = await asyncio.gather(*(http.post("/session/start", json=order) for _ in range(4)))
         ids = {ok(answer)["details"]["session_id"] for answer in answers}
         assert len(ids) == 4
+        assert sorted(ok(answer)["details"]["replaced"] for answer in answers) == [False, True, True, True]
         [left] = ok(await http.get("/sessions"))["sessions"]
         assert left["id"] == ok(await http.get("/session/status"))["session_id"]
         assert left["default"] is True

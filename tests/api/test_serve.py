@@ -279,6 +279,7 @@ def test_without_options_it_keeps_to_itself(settings, tmp_path):
     found, options = settings()
     assert (found.host, bool(found.keys), found.hosts, found.origins) == ("127.0.0.1", False, frozenset(), frozenset())
     assert found.webhook_secret is None
+    assert found.limits.idle == 3600
     assert found.workflows is None
     assert found.journal == tmp_path / ".comfyclient-state" / "serve"
     assert options["forwarded_allow_ips"] is None
@@ -294,13 +295,13 @@ def test_options_become_settings(settings, tmp_path):
     found, options = settings(
         *("--api-key-file", keys, "--basic", "--allow-host", "comfy.example", "--allow-origin", "https://page.example"),
         *("--workflows", folder, "--no-journal", "--drain", "3", "--webhook-secret-file", secret),
-        *("--max-sessions", "7", "--rate", "2.5", "--forwarded-allow-ips", "127.0.0.1"),
+        *("--max-sessions", "7", "--rate", "2.5", "--idle", "0", "--forwarded-allow-ips", "127.0.0.1"),
     )
     assert (found.keys.identify(KEY), found.basic) == ("alice", True)
     assert (found.hosts, found.origins) == ({"comfy.example"}, {"https://page.example"})
     assert (found.workflows, found.journal, found.drain) == (folder, None, 3.0)
     assert found.webhook_secret.reveal() == "signed with this"
-    assert (found.limits.sessions, found.limits.rate) == (7, 2.5)
+    assert (found.limits.sessions, found.limits.rate, found.limits.idle) == (7, 2.5, 0)
     assert options["forwarded_allow_ips"] == "127.0.0.1"
 
 

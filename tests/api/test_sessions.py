@@ -278,7 +278,7 @@ async def test_why_it_cannot_begin_is_told_and_what_to_do(emulator, door):
                 assert "wrong" not in answer.text.replace("wrong password", "")
         emulator.faults.answer("*", 502, times=None)
         told = no(await http.post("/sessions", json={"url": emulator.url}), 503, "instance_unavailable")
-        assert told["hint"] == "is ComfyUI still starting? `wait_ready` of POST /sessions waits for it"
+        assert told["hint"] == "is ComfyUI still starting? wait for it with `wait_ready` of POST /sessions"
         emulator.faults.clear_answers()
         emulator.faults.answer("*", 502, times=2)
         ok(await http.post("/sessions", json={"url": emulator.url, "wait_ready": SECONDS}), 201)

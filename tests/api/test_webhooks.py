@@ -14,7 +14,7 @@ from comfyclient._redact import Secret
 from comfyclient.addresses import Addresses
 
 from ..contract.prompts import picture  # noqa: TID252
-from .rig import SECONDS, ended, new_session, no, ok, queue, serving
+from .rig import KEY, KEYS, OTHER_KEY, SECONDS, ended, new_session, no, ok, queue, serving
 
 SECRET = "what-we-both-know"
 AT_ONCE = (0.0,) * 5
@@ -164,6 +164,28 @@ async def test_addresses_that_are_refused_to_instances_are_so_to_webhooks(emulat
         assert len(told) == 1
         assert told.pop().startswith("given up: ")
     assert receiver.deliveries == []
+
+
+async def test_receivers_of_one_key_that_never_answer_hold_up_none_of_another(emulator, receiver):
+    taken, dropped = asyncio.Semaphore(0), []
+
+    async def never(reader, _):
+        taken.release()
+        while await reader.read(2**16):
+            pass
+        dropped.append(receiver.deliveries[:])
+
+    silent = await asyncio.start_server(never, "127.0.0.1", 0)
+    async with silent, hooked(keys=KEYS) as served, served.client(KEY) as alice, served.client(OTHER_KEY) as bob:
+        port = silent.sockets[0].getsockname()[1]
+        hers, his = await new_session(alice, emulator.url), await new_session(bob, emulator.url)
+        many = await queue(alice, hers, picture(), iterations=40, webhook=f"http://127.0.0.1:{port}/")
+        for job in many:
+            await ended(alice, job["id"])
+        await taken.acquire()
+        await queue(bob, his, picture(), webhook=receiver.url)
+        await receiver.got(1)
+        assert dropped == []  # his did not wait until one of hers was given up
 
 
 async def test_what_is_no_webhook_is_refused_before_anything_is_queued(emulator):

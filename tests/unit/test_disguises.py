@@ -135,3 +135,27 @@ def test_what_is_no_guise_of_it_stays(secret, text):
 def test_no_text_takes_longer_than_its_length_demands(secret, part):
     """Steps that multiply would not come to an end here."""
     assert all(len(list(found.spans(part * 20_000))) >= 0 for found in disguises_of(secret))
+
+
+LONG = ("a&" * 12_000, '"\\' * 2_000, "日本" * 3_000, "a" * 24_000, "%5c" * 8_000, "\\" * 9_000 + "word")
+
+
+@pytest.mark.parametrize("secret", LONG, ids=lambda secret: secret[:4])
+def test_a_long_secret_is_masked_in_the_most_common_encodings(secret):
+    """Each of these would be a regular expression of megabytes, which takes minutes to be made."""
+    kept = Secret(secret)
+    encoded = (json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret))
+    for told in (secret, *encoded, base64.b64encode(secret.encode()).decode().rstrip("=")):
+        masked = redact(f"told: {told} .")
+        assert MASK in masked
+        assert len(masked) < 40
+    assert redact(secret[:-1]) == secret[:-1]
+    assert redact("&%日\\" * 20_000) == "&%日\\" * 20_000
+    assert kept
+
+
+@pytest.mark.parametrize("size", [64, 1000, 4000])
+def test_a_long_token_is_found_in_any_guise_if_it_is_as_tokens_are(size):
+    kept = Secret("-".join(MARK + "x" * 50 for _ in range(size // 57 + 1)))
+    for told in (json.dumps(json.dumps(kept.reveal())), urllib.parse.quote(kept.reveal()).replace("-", "%252D")):
+        assert MARK not in redact(told)

@@ -1,6 +1,8 @@
 """Secrets are masked in every form that gives them away, and nothing else is."""
 
+import asyncio
 import base64
+import contextvars
 import gc
 import io
 import json
@@ -12,8 +14,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from comfyclient._redact import MASK, RedactingFilter, Secret, redact, redact_json
+from comfyclient._redact import MASK, RedactingFilter, Secret, keep_apart, redact, redact_json
 from comfyclient.errors import AuthError, CheckFailed, JobFailed, Problem
+from comfyclient.threads import in_thread
 
 secrets = st.text(st.characters(exclude_categories=["Cs"]), min_size=6, max_size=40)
 long_secrets = st.text(st.characters(exclude_categories=["Cs"]), min_size=12, max_size=40)
@@ -138,3 +141,54 @@ def test_log_records_are_masked_with_their_arguments_and_tracebacks():
     assert "ValueError" in stream.getvalue()
     assert "tok-123456" not in stream.getvalue()
     assert secret
+
+
+def working_for(user, work):
+    """What comes of some work for a user."""
+
+    def begin():
+        keep_apart(user)
+        return work()
+
+    return contextvars.copy_context().run(begin)
+
+
+def test_in_texts_for_one_user_the_secrets_of_others_are_left_alone():
+    alices = working_for("alice", lambda: Secret("tok-of-alice"))
+    nobodys, bobs = Secret("tok-of-nobody"), Secret("tok-of-bob", user="bob")
+    text = "tok-of-alice tok-of-bob tok-of-nobody"
+    assert working_for("alice", lambda: redact(text)) == f"{MASK} tok-of-bob {MASK}"
+    assert working_for("bob", lambda: str(AuthError(text))) == f"tok-of-alice {MASK} {MASK}"
+    assert redact(text) == f"{MASK} {MASK} {MASK}"
+    assert all((alices, bobs, nobodys))
+
+
+async def test_what_a_user_has_begun_goes_on_for_him_in_tasks_and_threads():
+    async def mask():
+        return redact("tok-of-bob"), await in_thread(lambda: redact("tok-of-bob"))
+
+    async def begin():
+        keep_apart("alice")
+        return await asyncio.create_task(mask())
+
+    secret = Secret("tok-of-bob", user="bob")
+    assert await asyncio.create_task(begin()) == ("tok-of-bob", "tok-of-bob")
+    assert await mask() == (MASK, MASK)
+    assert secret
+
+
+def test_a_log_shows_no_secret_whoever_it_is_written_for():
+    secret = Secret("tok-of-bob", user="bob")
+    record = logging.LogRecord("x", logging.INFO, "x", 1, "sent %s", ("tok-of-bob",), None)
+    working_for("alice", lambda: RedactingFilter().filter(record))
+    assert record.getMessage() == f"sent {MASK}"
+    assert secret
+
+
+def test_the_names_of_fields_of_an_error_stay_what_they_are():
+    words = [Secret(word) for word in ("code", "message", "problems", "check_failed", "node_id")]
+    told = CheckFailed([Problem("bad", "the message", node_id="3")]).to_json()
+    assert told.keys() >= {"code", "message", "problems", "hint"}
+    assert told["code"] == "check_failed"
+    assert told["problems"] == [{"code": "bad", "message": f"the {MASK}", "node_id": "3"}]
+    assert words

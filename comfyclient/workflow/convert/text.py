@@ -13,59 +13,78 @@ from comfyclient.workflow.convert.model import Graph, Node
 
 __all__ = ["Replacer", "dynamic_prompt", "format_date"]
 
-_COMMENT: Final = re.compile(r"/\*[\s\S]*?\*/|//[^\n\r\u2028\u2029]*")
+_COMMENT: Final = re.compile(r"/\*|//[^\n\r\u2028\u2029]*")
+_SPECIAL: Final = re.compile(r"[\\{]")
+_MARK: Final = re.compile(r"\\[\s\S]|[{}|]")
 _UNESCAPE: Final = re.compile(r"\\([{}|])")
 
 
 def dynamic_prompt(text: str, rng: random.Random) -> str:
     r"""Remove comments, resolve ``{a|b}`` choices at random, unescape ``\{ \} \|``."""
-    stripped = _COMMENT.sub("", text)
-    return _UNESCAPE.sub(r"\1", _choose(stripped, rng))
+    return _UNESCAPE.sub(r"\1", _choose(_without_comments(text), rng))
+
+
+def _without_comments(text: str) -> str:
+    """The text without what is between ``/*`` and ``*/``, or after ``//`` on a line; in one pass over it.
+
+    A single pattern would look for the end of each ``/*`` that has none up to the end of the text.
+    """
+    if "/*" not in text and "//" not in text:
+        return text
+    result: list[str] = []
+    index = 0
+    closed = True
+    while found := _COMMENT.search(text, index):
+        start, end = found.span()
+        if text[start + 1] == "*":
+            last = text.find("*/", end) if closed else -1
+            closed = last >= 0
+            if not closed:  # nor is any that opens later: it is no comment
+                result.append(text[index:end])
+                index = end
+                continue
+            end = last + 2
+        result.append(text[index:start])
+        index = end
+    result.append(text[index:])
+    return "".join(result)
 
 
 def _choose(text: str, rng: random.Random, depth: int = 0) -> str:
     result: list[str] = []
     index = 0
-    while index < len(text):
-        char = text[index]
-        if char == "\\":
+    while found := _SPECIAL.search(text, index):
+        at = found.start()
+        result.append(text[index:at])
+        if found[0] == "\\":
             # A lone backslash at the end meets JavaScript's undefined character.
-            result.append(char + (text[index + 1] if index + 1 < len(text) else "undefined"))
-            index += 2
-        elif char == "{":
-            options, index = _options(text, index + 1)
-            picked = rng.choice(options)
-            result.append(_choose(_COMMENT.sub("", picked), rng, depth + 1) if depth < 100 else picked)
+            result.append("\\" + (text[at + 1] if at + 1 < len(text) else "undefined"))
+            index = at + 2
         else:
-            result.append(char)
-            index += 1
+            options, index = _options(text, at + 1)
+            picked = rng.choice(options)
+            result.append(_choose(_without_comments(picked), rng, depth + 1) if depth < 100 else picked)
+    result.append(text[index:])
     return "".join(result)
 
 
 def _options(text: str, start: int) -> tuple[list[str], int]:
     """The options of a choice that opens before ``start``, and the index after its end."""
     options: list[str] = []
-    current: list[str] = []
     depth = 0
-    index = start
-    while index < len(text):
-        char = text[index]
-        if char == "\\" and index + 1 < len(text):
-            current.append(text[index : index + 2])
-            index += 2
-            continue
-        if char == "}" and depth == 0:
-            index += 1
-            break
-        if char == "|" and depth == 0:
-            options.append("".join(current))
-            current = []
-        else:
-            depth += (char == "{") - (char == "}")
-            current.append(char)
-        index += 1
-    options.append("".join(current))
-    return options, index
+    for found in _MARK.finditer(text, start):
+        char, at = found[0], found.start()
+        if depth == 0 and char in "|}":
+            options.append(text[start:at])
+            start = at + 1
+            if char == "}":
+                return options, start
+        elif char == "{":
+            depth += 1
+        elif char == "}":
+            depth -= 1
+    options.append(text[start:])
+    return options, len(text)
 
 
 _DATE_TOKEN: Final = re.compile(r"d{1,2}|M{1,2}|h{1,2}|m{1,2}|s{1,2}|yyyy|yyy|yy")
