@@ -1,11 +1,16 @@
 """What all tests share."""
 
 import os
+import signal
 
 import pytest
 
 # No test comes near the keyring of whoever runs it, nor the logins that are stored there.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+
+# A shell that runs the tests in the background has Ctrl-C ignored, and the processes that tests start would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
