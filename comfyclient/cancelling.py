@@ -104,7 +104,7 @@ class Canceller:
             part = last_first[start : start + _AT_ONCE]
             try:
                 await self._command("/queue", {"delete": part})
-            except BaseException as error:  # whoever asked for it may have been stopped
+            except (InstanceUnavailable, asyncio.CancelledError) as error:
                 if not isinstance(error, NeverSentError):  # then it may have been done
                     self._taken_off(part, followed)
                 raise
