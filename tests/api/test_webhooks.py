@@ -167,13 +167,20 @@ async def test_addresses_that_are_refused_to_instances_are_so_to_webhooks(emulat
 
 
 async def test_receivers_of_one_key_that_never_answer_hold_up_none_of_another(emulator, receiver):
-    taken, dropped = asyncio.Semaphore(0), []
+    taken, dropped, open_ones = asyncio.Semaphore(0), [], set()
+    all_gone = asyncio.Event()
 
-    async def never(reader, _):
+    async def never(reader, writer):
+        open_ones.add(writer)
         taken.release()
         while await reader.read(2**16):
             pass
         dropped.append(receiver.deliveries[:])
+        writer.close()
+        await writer.wait_closed()
+        open_ones.discard(writer)
+        if not open_ones:
+            all_gone.set()
 
     silent = await asyncio.start_server(never, "127.0.0.1", 0)
     async with silent, hooked(keys=KEYS) as served, served.client(KEY) as alice, served.client(OTHER_KEY) as bob:
@@ -186,6 +193,7 @@ async def test_receivers_of_one_key_that_never_answer_hold_up_none_of_another(em
         await queue(bob, his, picture(), webhook=receiver.url)
         await receiver.got(1)
         assert dropped == []  # his did not wait until one of hers was given up
+    await asyncio.wait_for(all_gone.wait(), 30)
 
 
 async def test_what_is_no_webhook_is_refused_before_anything_is_queued(emulator):
