@@ -35,7 +35,7 @@ class Limits:
         uploading: Uploads at a time, for each key.
         streams: Event streams at a time, for each key.
         rate: Requests a second that a key may make in the long run; ``burst``: at once.
-        work_seconds: How long dealing with one workflow may take, and how long it may wait for its turn.
+        work_seconds: How long dealing with one workflow may take; it may wait three times as long for its turn.
         idle: Seconds without a request and without an unfinished job after which a session ends; 0: never.
     """
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Aside", "Overloaded", "TooComplex", "Workers"]
 
 _AT_ONCE: Final = 4  # threads. More of them make none faster: they share one interpreter
-_WAITING: Final = 64  # that one key may have
+_WAITING: Final = 2000  # that one key may have: as many as it may send at once, and more
+_TURN: Final = 3  # how many times as long as it may take, work may wait for its turn
 
 _T = TypeVar("_T")
 
@@ -52,7 +53,7 @@ class Workers:
     """Does work in threads.
 
     Args:
-        seconds: How long each may take, and how long it may have to wait until it can begin.
+        seconds: How long each may take. It may have to wait three times as long until it can begin.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -81,7 +82,7 @@ class Workers:
 
     async def _in_turn(self, gate: asyncio.Lock, work: Callable[[], _T]) -> _T:
         try:
-            async with asyncio.timeout(self._seconds) as wait, gate, self._all:
+            async with asyncio.timeout(_TURN * self._seconds) as wait, gate, self._all:
                 wait.reschedule(None)
                 return await self._in_thread(work)
         except TimeoutError:
