@@ -26,6 +26,7 @@ _SHORTEST: Final = 4  # a mask for less would blot out innocent text, and hide n
 _BASE64_SHORTEST: Final = 6
 _LONGEST: Final = 4096  # of a secret that is looked for in any guise
 _MOST_ENCODED: Final = 128  # characters of a text that encodings change; the time that is needed grows with them
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _SAFE: Final = re.compile("[A-Za-z0-9]+")
 _PIECES: Final = re.compile(r"[A-Za-z0-9]+|\\+|.", re.DOTALL)
 # All repetitions have an end, so that no text takes longer than its length demands.
@@ -109,7 +110,8 @@ def disguises_of(value: str) -> tuple[Disguises, ...]:
     if any(len(text.replace("\\", "")) < _SHORTEST for text in texts):  # else others' backslashes would be masked
         return tuple(Disguises(text, exactly=True) for text in sorted(_of_backslashes(texts)))
     encoded = {form for text in texts for form in _in_base64(text)}
-    return tuple(Disguises(text) for text in sorted(texts | encoded))
+    hosts = {text.lower() for text in texts if _HOST.fullmatch(text)}  # as the names of hosts are written
+    return tuple(Disguises(text) for text in sorted(texts | encoded | hosts))
 
 
 def _encoded_characters(text: str) -> int:
