@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from comfyclient.emulator import Emulator
+
 # No test comes near the keyring of whoever runs it, nor the logins that are stored there.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 
@@ -17,6 +19,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def _state_of_its_own(tmp_path_factory):
     """Processes that tests start keep no journal among that of whoever runs the tests."""
     os.environ["COMFYCLIENT_STATE_DIR"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture
+async def emulator():
+    """An emulator of the test's own."""
+    async with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+async def server_url():
+    """The url of a ComfyUI: the test's own emulator, or the real one that COMFYCLIENT_TEST_URL names."""
+    url = os.environ.get("COMFYCLIENT_TEST_URL")
+    if url:
+        yield url.rstrip("/")
+        return
+    async with Emulator() as running:
+        yield running.url
 
 
 def pytest_collection_modifyitems(items):

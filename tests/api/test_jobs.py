@@ -20,13 +20,13 @@ from .rig import SECONDS, ended, new_session, no, noise, ok, queue, save_workflo
 BIG = 3 * 2**20 + 17
 
 
-async def test_a_job_from_its_queueing_to_its_outputs(comfy):
+async def test_a_job_from_its_queueing_to_its_outputs(server_url):
     async with serving() as served, served.client() as http:
-        session = await new_session(http, comfy)
+        session = await new_session(http, server_url)
         answer = await http.post(f"{session}/jobs", json={"workflow": noise((5, "fixed")), "seed": 3})
         [job] = ok(answer, 201)["jobs"]
         assert job["session_id"] == session.rpartition("/")[2]
-        assert (job["url"], job["seeds"], job["error"]) == (comfy, {"2.seed": 3}, None)
+        assert (job["url"], job["seeds"], job["error"]) == (server_url, {"2.seed": 3}, None)
         told = await story(http, job["id"])
         numbers = [number for number, _ in told]
         assert numbers == sorted(set(numbers))
@@ -43,9 +43,9 @@ async def test_a_job_from_its_queueing_to_its_outputs(comfy):
         assert data.headers["Content-Disposition"].startswith("attachment;")
 
 
-async def test_a_node_that_raises_is_told_as_data(comfy):
+async def test_a_node_that_raises_is_told_as_data(server_url):
     async with serving() as served, served.client() as http:
-        session = await new_session(http, comfy)
+        session = await new_session(http, server_url)
         [job] = await queue(http, session, failing())
         done = await ended(http, job["id"])
         assert done["state"] == "failed"
@@ -75,9 +75,9 @@ async def test_pages_and_states(emulator):
         no(await http.get("/jobs?after=nothing"), 404, "not_found")
 
 
-async def test_cancelling_one_touches_no_other(comfy):
+async def test_cancelling_one_touches_no_other(server_url):
     async with serving() as served, served.client() as http:
-        session = await new_session(http, comfy)
+        session = await new_session(http, server_url)
         [running] = await queue(http, session, slow())
         waiting, other = [(await queue(http, session, picture()))[0] for _ in range(2)]
         async with http.stream("GET", f"/jobs/{running['id']}/events") as stream:

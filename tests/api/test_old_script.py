@@ -14,10 +14,10 @@ NOTHING_OPEN = "No active session. Start a session first with POST /session/star
 
 
 @pytest.fixture(params=["bare", "caddy"])
-async def place(request, comfy):
+async def place(request, server_url):
     """An instance, and the credentials that a call gives for it."""
     if request.param == "bare":
-        yield comfy, {"url": comfy}
+        yield server_url, {"url": server_url}
         return
     hashed = await asyncio.to_thread(
         subprocess.run, ["caddy", "hash-password", "--plaintext", PASSWORD], capture_output=True, text=True, check=True
@@ -34,21 +34,21 @@ async def place(request, comfy):
 	basicauth {{
 		{USER} {hashed.stdout.strip()}
 	}}
-	reverse_proxy {comfy} {{
+	reverse_proxy {server_url} {{
 		header_up Host {{upstream_hostport}}
 		header_up -Origin
 	}}
 }}
 """
     async with Caddy(caddyfile) as caddy:
-        yield comfy, {"url": caddy.url, "username": USER, "password": PASSWORD}
+        yield server_url, {"url": caddy.url, "username": USER, "password": PASSWORD}
 
 
 async def test_an_existing_script_runs_as_it_is(place):
-    comfy, credentials = place
+    server_url, credentials = place
     name = f"rest-{secrets.token_hex(4)}"
     await save_workflow(
-        comfy, f"{name}.json", noise((7, "randomize"), (100, "increment"), (50, "decrement"), (3, "fixed"))
+        server_url, f"{name}.json", noise((7, "randomize"), (100, "increment"), (50, "decrement"), (3, "fixed"))
     )
     async with serving() as served, served.client() as http:
         index = ok(await http.get("/"))
@@ -70,7 +70,7 @@ async def test_an_existing_script_runs_as_it_is(place):
         assert ok(await http.get("/session/status"))["active"] is False
         texts = [started, opened, queued, status]
         assert PASSWORD not in str(texts)
-    sent = list((await sent_prompts(comfy, jobs)).values())
+    sent = list((await sent_prompts(server_url, jobs)).values())
     randomized, up, down, fixed = (
         [prompt[node]["inputs"]["seed"] for prompt in sent] for node in ("2", "5", "8", "11")
     )
@@ -84,10 +84,10 @@ async def test_an_existing_script_runs_as_it_is(place):
     assert [seeds["2.seed"] for seeds in told] == randomized
 
 
-async def test_a_second_call_goes_on_where_the_first_ended(comfy):
+async def test_a_second_call_goes_on_where_the_first_ended(server_url):
     name = f"rest-{secrets.token_hex(4)}"
-    await save_workflow(comfy, f"{name}.json", noise((100, "increment"), (7, "randomize")))
-    credentials = {"url": comfy, "workflow_path": name}
+    await save_workflow(server_url, f"{name}.json", noise((100, "increment"), (7, "randomize")))
+    credentials = {"url": server_url, "workflow_path": name}
     async with serving() as served, served.client() as http:
         started = ok(await http.post("/session/start", json={"credentials": credentials}))
         assert started["details"]["workflow"] == f"{name}.json"
@@ -102,7 +102,7 @@ async def test_a_second_call_goes_on_where_the_first_ended(comfy):
             assert (await ended(http, job))["state"] == "succeeded"
 
 
-async def test_what_comes_in_the_wrong_order_is_told_what_to_do_first(comfy):
+async def test_what_comes_in_the_wrong_order_is_told_what_to_do_first(server_url):
     async with serving() as served, served.client() as http:
         for path, body in (
             ("/workflow/open", {"workflow_path": "x"}),
@@ -111,7 +111,7 @@ async def test_what_comes_in_the_wrong_order_is_told_what_to_do_first(comfy):
         ):
             answer = await http.post(path, json=body) if body else await http.post(path)
             assert no(answer, 400, "no_session")["detail"] == NOTHING_OPEN
-        ok(await http.post("/session/start", json={"credentials": {"url": comfy}}))
+        ok(await http.post("/session/start", json={"credentials": {"url": server_url}}))
         body = no(await http.post("/workflow/queue", json={"iterations": 1}), 400, "no_workflow")
         assert body["detail"] == "No workflow is open. Open one first with POST /workflow/open"
         no(await http.post("/workflow/open", json={"workflow_path": "no-such-workflow"}), 404, "not_found")
@@ -121,10 +121,10 @@ async def test_what_comes_in_the_wrong_order_is_told_what_to_do_first(comfy):
         assert no(await http.post("/session/stop"), 400, "no_session")["detail"] == NOTHING_OPEN
 
 
-async def test_numbers_and_choices_are_taken_in_the_forms_that_programs_write_them(comfy):
+async def test_numbers_and_choices_are_taken_in_the_forms_that_programs_write_them(server_url):
     name = f"rest-{secrets.token_hex(4)}"
-    await save_workflow(comfy, f"{name}.json", noise((7, "fixed")))
-    good, port = {"url": comfy, "workflow_path": name}, "port"
+    await save_workflow(server_url, f"{name}.json", noise((7, "fixed")))
+    good, port = {"url": server_url, "workflow_path": name}, "port"
     taken = [
         ({port: None}, {port: None}),
         ({port: 0}, {port: 0}),
@@ -152,9 +152,9 @@ async def test_numbers_and_choices_are_taken_in_the_forms_that_programs_write_th
                 assert (await ended(http, job))["state"] == "succeeded"
 
 
-async def test_wrong_bodies_are_refused_and_repeat_no_password(comfy):
+async def test_wrong_bodies_are_refused_and_repeat_no_password(server_url):
     secret = "pass-word-that-nobody-sees"
-    good = {"url": comfy, "username": USER, "password": secret}
+    good = {"url": server_url, "username": USER, "password": secret}
     bodies = [
         ({}, "invalid_request"),
         ({"credentials": None}, "invalid_request"),
@@ -194,21 +194,21 @@ async def test_wrong_bodies_are_refused_and_repeat_no_password(comfy):
         }  # fmt: skip
 
 
-async def test_a_start_that_fails_leaves_the_session_before_it(comfy):
+async def test_a_start_that_fails_leaves_the_session_before_it(server_url):
     async with serving() as served, served.client() as http:
-        first = ok(await http.post("/session/start", json={"credentials": {"url": comfy}}))["details"]
-        order = {"credentials": {"url": comfy, "workflow_path": "no-such-workflow"}}
+        first = ok(await http.post("/session/start", json={"credentials": {"url": server_url}}))["details"]
+        order = {"credentials": {"url": server_url, "workflow_path": "no-such-workflow"}}
         no(await http.post("/session/start", json=order), 404, "not_found")
         status = ok(await http.get("/session/status"))
         assert (status["active"], status["session_id"]) == (True, first["session_id"])
-        second = ok(await http.post("/session/start", json={"credentials": {"url": comfy}}))["details"]
+        second = ok(await http.post("/session/start", json={"credentials": {"url": server_url}}))["details"]
         assert second["replaced"] is True
         assert [one["id"] for one in ok(await http.get("/sessions"))["sessions"]] == [second["session_id"]]
 
 
-async def test_two_starts_at_once_leave_one_session(comfy):
+async def test_two_starts_at_once_leave_one_session(server_url):
     async with serving() as served, served.client() as http:
-        order = {"credentials": {"url": comfy}}
+        order = {"credentials": {"url": server_url}}
         answers = await asyncio.gather(*(http.post("/session/start", json=order) for _ in range(4)))
         ids = {ok(answer)["details"]["session_id"] for answer in answers}
         assert len(ids) == 4

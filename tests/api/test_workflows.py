@@ -37,11 +37,11 @@ def folder(tmp_path):
     return place
 
 
-async def width_of(http, comfy, session, **order):
+async def width_of(http, server_url, session, **order):
     """The width of what was queued."""
     [job] = ok(await http.post(f"{session}/jobs", json=order), 201)["jobs"]
     assert (await ended(http, job["id"]))["state"] == "succeeded"
-    [prompt] = (await sent_prompts(comfy, [job["id"]])).values()
+    [prompt] = (await sent_prompts(server_url, [job["id"]])).values()
     return prompt["1"]["inputs"]["width"]
 
 
@@ -123,9 +123,9 @@ async def test_nothing_but_plain_files_of_the_folder_is_read_and_all_else_looks_
     assert emulator.core.number == 0
 
 
-async def test_inline_uploaded_and_from_a_picture(comfy):
+async def test_inline_uploaded_and_from_a_picture(server_url):
     async with serving() as served, served.client() as http:
-        session = await new_session(http, comfy)
+        session = await new_session(http, server_url)
         [job] = await queue(http, session, noise((5, "fixed")))
         assert (await ended(http, job["id"]))["state"] == "succeeded"
         [found] = ok(await http.get(f"/jobs/{job['id']}/outputs"))["outputs"]
@@ -153,16 +153,16 @@ async def test_inline_uploaded_and_from_a_picture(comfy):
         no(await http.post(f"{session}/jobs", json={"workflow": {}}), 422, "workflow_unreadable")
 
 
-async def test_what_is_set_and_seeded_and_how_often(comfy):
+async def test_what_is_set_and_seeded_and_how_often(server_url):
     async with serving() as served, served.client() as http:
-        session = await new_session(http, comfy)
+        session = await new_session(http, server_url)
         jobs = await queue(
             http, session, noise((5, "fixed")), set={"1.width": 48, "2.strength": 0.25}, seed=70, iterations=3
         )
         assert [job["seeds"] for job in jobs] == [{"2.seed": 70}, {"2.seed": 71}, {"2.seed": 72}]
         for job in jobs:
             assert (await ended(http, job["id"]))["state"] == "succeeded"
-        prompts = list((await sent_prompts(comfy, [job["id"] for job in jobs])).values())
+        prompts = list((await sent_prompts(server_url, [job["id"] for job in jobs])).values())
         assert [prompt["2"]["inputs"]["seed"] for prompt in prompts] == [70, 71, 72]
         assert {(prompt["1"]["inputs"]["width"], prompt["2"]["inputs"]["strength"]) for prompt in prompts} == {
             (48, 0.25)
@@ -199,11 +199,11 @@ async def test_front_goes_before_all_that_wait(emulator):
         assert list(emulator.core.queue.history)[-2:] == [jobs[2]["id"], jobs[1]["id"]]
 
 
-async def test_what_would_not_run_is_told_before_and_by_the_instance(comfy):
+async def test_what_would_not_run_is_told_before_and_by_the_instance(server_url):
     bad = {"1": image(), "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}}
     bad["1"]["inputs"]["width"] = -5
     async with serving() as served, served.client() as http:
-        session = await new_session(http, comfy)
+        session = await new_session(http, server_url)
         told = no(await http.post(f"{session}/jobs", json={"workflow": bad}), 422, "check_failed")
         assert {(one["node_id"], one["code"]) for one in told["problems"]} >= {
             ("1", "value_smaller_than_min"), ("2", "required_input_missing"),
@@ -223,9 +223,9 @@ async def test_what_would_not_run_is_told_before_and_by_the_instance(comfy):
         assert (made["seeds"], made["prompt"]["1"]["inputs"]["width"]) == ({"2.seed": 9}, 40)
 
 
-async def test_a_file_that_was_uploaded_is_loaded_by_a_job(comfy):
+async def test_a_file_that_was_uploaded_is_loaded_by_a_job(server_url):
     async with serving() as served, served.client() as http:
-        session = await new_session(http, comfy)
+        session = await new_session(http, server_url)
         answer = await http.post(f"{session}/files", params={"name": "../../my fox.png"}, content=PNG, headers=UPLOADED)
         placed = ok(answer, 201)
         assert "/" not in placed["name"]
@@ -236,7 +236,7 @@ async def test_a_file_that_was_uploaded_is_loaded_by_a_job(comfy):
         load = {"1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}}, "2": save()}
         [job] = await queue(http, session, load, set={"1.image": placed["value"]})
         assert (await ended(http, job["id"]))["state"] == "succeeded"
-        [prompt] = (await sent_prompts(comfy, [job["id"]])).values()
+        [prompt] = (await sent_prompts(server_url, [job["id"]])).values()
         assert prompt["1"]["inputs"]["image"] == placed["value"]
         no(
             await http.post(f"{session}/files", params={"name": "x.png"}, content=b"", headers=UPLOADED),

@@ -12,7 +12,6 @@ import pytest
 
 from comfyclient import ComfyClient, ConfigError, PromptRejected, TransferError
 from comfyclient.auth.address import read_address
-from comfyclient.emulator import Emulator
 from comfyclient.errors import InstanceUnavailable
 from comfyclient.files import PartFile
 from comfyclient.result import Result
@@ -20,12 +19,6 @@ from comfyclient.wire.records import HistoryRecord
 from comfyclient.workflow.prompt import Prompt
 
 JOB = "11111111-2222-4333-8444-555555555555"
-
-
-@pytest.fixture
-async def emulator():
-    async with Emulator() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,23 +1,10 @@
-"""The server that fault tests run against, and the proxy before it. A failure shows the seed and what was injected."""
+"""The proxy before the server that fault tests run against. A failure shows the seed and what was injected."""
 
 import os
 
 import pytest
 
 from .proxy import FaultProxy
-
-
-@pytest.fixture
-async def server_url():
-    """The url of a ComfyUI: an emulator of the test's own, or the one that COMFYCLIENT_TEST_URL names."""
-    url = os.environ.get("COMFYCLIENT_TEST_URL")
-    if url:
-        yield url.rstrip("/")
-        return
-    from comfyclient.emulator import Emulator
-
-    async with Emulator() as emulator:
-        yield emulator.url
 
 
 @pytest.fixture
@@ -31,6 +18,13 @@ def fault_seed():
 async def faults(server_url, fault_seed):
     """A `FaultProxy` before the server: ``faults.url`` is for the client."""
     async with FaultProxy(server_url, seed=fault_seed) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def proxied(emulator, fault_seed):
+    """A `FaultProxy` before the emulator of this test."""
+    async with FaultProxy(emulator.url, seed=fault_seed) as proxy:
         yield proxy
 
 

@@ -7,25 +7,12 @@ import logging
 import pytest
 
 from comfyclient import ComfyClient, FormLogin, JobState, Workflow
-from comfyclient.emulator import Emulator
 
 from ..contract.prompts import image, picture, save  # noqa: TID252
 from ..login.servers import LoginForm  # noqa: TID252
 from .proxy import FaultProxy
 from .submitting import following, tasks
 from .sweeping import interrupted, sweep
-
-
-@pytest.fixture
-async def emulator():
-    async with Emulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def proxied(emulator):
-    async with FaultProxy(emulator.url) as proxy:
-        yield proxy
 
 
 def strangers(before):

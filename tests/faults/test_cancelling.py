@@ -19,40 +19,17 @@ from comfyclient import (
     Resubmitted,
     blocking,
 )
-from comfyclient.emulator import Emulator
 
 from ..contract.prompts import image, picture, save, slow  # noqa: TID252
+from .following import client
 from .http_toxics import Answer, Lose, Stale
-from .proxy import FaultProxy
-from .submitting import WithoutId, following, held_up, tasks
+from .submitting import WithoutId, held_up
 from .toxics import Latency, ResetPeer
 
 JSON = {"Content-Type": "application/json"}
 OLD = json.dumps({"system": {"comfyui_version": "0.3.56", "python_version": "3", "os": "x"}, "devices": []})
 QUEUE = ("POST", "/queue")
 INTERRUPT = ("POST", "/interrupt")
-
-
-@pytest.fixture
-async def emulator():
-    async with Emulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def proxied(emulator, fault_seed):
-    """A `FaultProxy` before the emulator of this test."""
-    async with FaultProxy(emulator.url, seed=fault_seed) as proxy:
-        yield proxy
-
-
-@contextlib.asynccontextmanager
-async def client(proxy, **options):
-    """A client that leaves nothing behind."""
-    async with ComfyClient(proxy.url, **{"poll_interval": 0.1, **options}) as comfy:
-        yield comfy
-        assert following(comfy) == []
-    assert tasks() == []
 
 
 async def runs(job):

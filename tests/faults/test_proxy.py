@@ -421,7 +421,9 @@ async def test_a_seed_gives_the_same_faults_again(http):
 
 def test_a_failure_shows_seed_and_faults(tmp_path):
     root = Path(__file__).parents[2]
-    (tmp_path / "conftest.py").write_text("from tests.faults.conftest import *\n")
+    (tmp_path / "conftest.py").write_text(
+        "from tests.conftest import server_url\nfrom tests.faults.conftest import *\n"
+    )
     (tmp_path / "test_it.py").write_text(
         "from tests.faults.toxics import ResetPeer\n"
         "async def test_it(faults):\n"

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from comfyclient import ComfyClient, JobLost, NodeStarted, OutcomeUnknown, Resubmitted
-from comfyclient.emulator import Emulator
 from comfyclient.errors import InstanceUnavailable, PromptRejected
 from comfyclient.watch import Watcher
 from comfyclient.wire.lifecycle import Cadence
@@ -14,7 +13,6 @@ from comfyclient.wire.records import JobState
 
 from ..contract.prompts import failing, picture  # noqa: TID252
 from .following import client, first
-from .proxy import FaultProxy
 from .submitting import tasks
 from .toxics import Timeout
 from .virtual import ModelHttp, in_no_time
@@ -170,18 +168,6 @@ def test_closing_meanwhile_leaves_its_outcome_unknown():
 
 
 # On an emulator
-
-
-@pytest.fixture
-async def emulator():
-    async with Emulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def proxied(emulator, fault_seed):
-    async with FaultProxy(emulator.url, seed=fault_seed) as proxy:
-        yield proxy
 
 
 async def test_what_is_lost_a_second_time_is_lost(proxied, emulator):

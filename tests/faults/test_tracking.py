@@ -31,7 +31,6 @@ from comfyclient import (
     Stalled,
     Started,
 )
-from comfyclient.emulator import Emulator
 from comfyclient.socket import EventSocket, _Connect
 from comfyclient.watch import Watcher
 from comfyclient.wire.lifecycle import Cadence
@@ -41,25 +40,11 @@ from ..contract.prompts import failing, picture, slow  # noqa: TID252
 from .following import client, connected, connected_by_a_job, everything, first, heard, listening
 from .frames import DelayFrame, Later, Repeat, Swallow
 from .http_toxics import Answer, Lose
-from .proxy import FaultProxy
 from .submitting import following, held_up, tasks
 from .toxics import ResetPeer, Timeout
 from .virtual import ModelHttp, in_no_time
 
 FOREIGN = str(uuid.uuid4())
-
-
-@pytest.fixture
-async def emulator():
-    async with Emulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def proxied(emulator, fault_seed):
-    """A `FaultProxy` before the emulator of this test."""
-    async with FaultProxy(emulator.url, seed=fault_seed) as proxy:
-        yield proxy
 
 
 # 15: sockets that are open and say nothing

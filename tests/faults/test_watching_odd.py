@@ -7,27 +7,13 @@ import uuid
 import pytest
 
 from comfyclient import JobLost, JobState, ProtocolError, WorkflowError
-from comfyclient.emulator import Emulator
 
 from ..contract.prompts import picture  # noqa: TID252
 from .following import client
 from .http_toxics import Answer, Lose
-from .proxy import FaultProxy
 
 HALF = "evil\ud800"  # half a character: JSON can hold it, no request can
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-async def emulator():
-    async with Emulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def proxied(emulator, fault_seed):
-    async with FaultProxy(emulator.url, seed=fault_seed) as proxy:
-        yield proxy
 
 
 def answer(value):

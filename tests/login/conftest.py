@@ -1,17 +1,8 @@
-"""A ComfyUI, and whatever stands before it, for the time of a test."""
+"""Whatever stands before a ComfyUI, for the time of a test."""
 
 from contextlib import AsyncExitStack
 
 import pytest
-
-from comfyclient.emulator import Emulator
-
-
-@pytest.fixture
-async def emulator():
-    """A running emulator with the bundled catalog; nothing before it."""
-    async with Emulator() as running:
-        yield running
 
 
 @pytest.fixture
